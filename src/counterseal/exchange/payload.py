@@ -1,0 +1,186 @@
+"""The payload in leaves: seal files into a package, read leaves out of one (SPEC 3.4).
+
+Each leaf (1 MiB) is one task: read, hash, encrypt, write; or read, decrypt, check, hand over.
+A leaf leaves this module only after its AEAD tags *and* its signed digest were right: the
+tags alone prove nothing against another recipient, who holds the same content key.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from counterseal.crypto.chunked import PREFIX_BYTES, leaf_count
+from counterseal.crypto.digest import DIGEST_BYTES, LEAF_BYTES, equal, leaf_digest, sha256_stream
+from counterseal.errors import BadCiphertext, FormatError
+from counterseal.models.files import FileReader, Files, FolderFiles
+from counterseal.models.manifest import leaf_digests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from counterseal.crypto.chunked import ChunkedMessage
+    from counterseal.exchange.workers import Scratch
+
+    Task = Callable[[Scratch], int]
+
+__all__ = ["FileSealing", "open_leaf", "pread_exactly", "pwrite_all"]
+
+
+class _Reader(Protocol):
+    def read_into(self, offset: int, buffer: memoryview) -> None: ...
+    def close(self) -> None: ...
+
+
+class FileSealing:
+    """One file on its way into a package: its digests fill up as its tasks are done."""
+
+    def __init__(
+        self, message: ChunkedMessage, *, at: int, output: int, with_sha256: bool
+    ) -> None:
+        """The message goes to offset `at` of descriptor `output`."""
+        self.message = message
+        self.leaves = bytearray(DIGEST_BYTES * leaf_digests(message.size))
+        self.sha256: str | None = None
+        self._at = at
+        self._output = output
+        self._with_sha256 = with_sha256
+        self._stream_sha256 = sha256_stream()
+
+    @classmethod
+    def streaming(cls, message: ChunkedMessage, output: int, *, with_sha256: bool) -> FileSealing:
+        """For a stream: leaves come in order, and `message.size` is set before the last."""
+        sealing = cls.__new__(cls)
+        sealing.message = message
+        sealing.leaves = bytearray()
+        sealing.sha256 = None
+        sealing._at = 0
+        sealing._output = output
+        sealing._with_sha256 = with_sha256
+        sealing._stream_sha256 = sha256_stream()
+        pwrite_all(output, memoryview(message.prefix), 0)
+        return sealing
+
+    def tasks(self, source: Files, name: str) -> Iterator[Task]:
+        """All tasks of this file. SHA-256 is sequential, so it goes first, beside the leaves."""
+        reader = _open(source, name, self.message.size)
+        leaves = leaf_count(self.message.size)
+        remaining = leaves + self._with_sha256
+
+        def task(work: Callable[[_Reader, Scratch], int]) -> Task:
+            def run(scratch: Scratch) -> int:
+                nonlocal remaining
+                count = work(reader, scratch)
+                remaining -= 1
+                if not remaining:
+                    reader.close()
+                return count
+
+            return run
+
+        if self._with_sha256:
+            yield task(self._hash)
+        pwrite_all(self._output, memoryview(self.message.prefix), self._at)
+        for leaf in range(leaves):
+            yield task(lambda opened, scratch, leaf=leaf: self._seal(opened, scratch, leaf))
+
+    def _hash(self, reader: _Reader, scratch: Scratch) -> int:
+        digest = sha256_stream()
+        for start in range(0, self.message.size, LEAF_BYTES):
+            part = scratch.plain[: min(LEAF_BYTES, self.message.size - start)]
+            reader.read_into(start, part)
+            digest.update(part)
+        self.sha256 = digest.hexdigest()
+        return 0
+
+    def _seal(self, reader: _Reader, scratch: Scratch, leaf: int) -> int:
+        start, length, _, _ = self.message.leaf_range(leaf)
+        reader.read_into(start, scratch.plain[:length])
+        self.seal_leaf(scratch, leaf)
+        return length
+
+    def stream_leaf(self, scratch: Scratch, leaf: int, length: int) -> None:
+        """Seal the next leaf of a stream, `length` bytes in `scratch.plain`."""
+        if length:
+            self.leaves += bytes(DIGEST_BYTES)
+        if self._with_sha256:
+            self._stream_sha256.update(scratch.plain[:length])
+        self.seal_leaf(scratch, leaf)
+        if length < LEAF_BYTES and self._with_sha256:
+            self.sha256 = self._stream_sha256.hexdigest()
+
+    def seal_leaf(self, scratch: Scratch, leaf: int) -> None:
+        """Hash, encrypt and write the leaf whose plaintext is in `scratch.plain`."""
+        _, length, sealed_start, sealed_length = self.message.leaf_range(leaf)
+        plain = scratch.plain[:length]
+        if length:
+            at = leaf * DIGEST_BYTES
+            self.leaves[at : at + DIGEST_BYTES] = leaf_digest(plain)
+        sealed = scratch.sealed[:sealed_length]
+        self.message.seal_leaf(leaf, plain, sealed)
+        pwrite_all(self._output, sealed, self._at + sealed_start)
+
+
+def open_leaf(
+    descriptor: int,
+    message: ChunkedMessage,
+    leaf: int,
+    plain: memoryview,
+    sealed: memoryview,
+    *,
+    at: int,
+    digest: bytes,
+) -> None:
+    """Decrypt one whole leaf of the message at offset `at` into `plain`, checked, or wipe it."""
+    _, length, sealed_start, sealed_length = message.leaf_range(leaf)
+    pread_exactly(descriptor, sealed[:sealed_length], at + sealed_start)
+    message.open_leaf(leaf, sealed[:sealed_length], plain)
+    if length and not equal(leaf_digest(plain), digest):
+        plain[:] = bytes(length)
+        raise BadCiphertext("the payload is not what its sender signed")
+
+
+def read_prefix(descriptor: int, at: int) -> bytes:
+    prefix = bytearray(PREFIX_BYTES)
+    pread_exactly(descriptor, memoryview(prefix), at)
+    return bytes(prefix)
+
+
+def pread_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        if not count:
+            raise FormatError("the package is cut short")
+        done += count
+
+
+def pwrite_all(descriptor: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], offset + done)
+
+
+class _FromFiles:
+    """Any `Files` as a reader of one file."""
+
+    def __init__(self, files: Files, name: str) -> None:
+        self._files = files
+        self._name = name
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        if len(buffer):
+            self._files.read_into(self._name, offset, buffer)
+
+    def close(self) -> None:
+        pass
+
+
+def _open(source: Files, name: str, size: int) -> _Reader:
+    if not isinstance(source, FolderFiles):
+        return _FromFiles(source, name)
+    reader = FileReader(source.path(name))
+    if reader.size != size:
+        reader.close()
+        raise FormatError(f'"{name}" changed while it was being sealed')
+    return reader

@@ -1,0 +1,102 @@
+"""Leaves in parallel: a few threads take tasks from one queue; each has its own two buffers.
+
+AES-GCM, BLAKE3, SHA-256, reads and writes all release the GIL, so two threads do twice the
+work. The buffers are reused: page allocation, not the cipher, is what costs (ADR 5).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from counterseal.crypto.chunked import SEALED_LEAF_BYTES
+from counterseal.crypto.digest import LEAF_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    Task = Callable[["Scratch"], int]
+
+__all__ = ["Scratch", "run"]
+
+MAX_THREADS: Final = 8  # 2 MiB of buffers each: 16 MiB at most
+INLINE_TASKS: Final = 2  # starting threads costs more than this little work
+
+
+class Scratch:
+    """One thread's buffers."""
+
+    __slots__ = ("plain", "sealed")
+
+    def __init__(self) -> None:
+        self.plain = memoryview(bytearray(LEAF_BYTES))
+        self.sealed = memoryview(bytearray(SEALED_LEAF_BYTES))
+
+
+class _Run:
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks: Iterator[Task] = iter(tasks)
+        self._lock = threading.Lock()
+        self.done = 0
+        self.failure: BaseException | None = None
+
+    def work(self) -> None:
+        scratch = Scratch()
+        while self.failure is None:
+            try:
+                with self._lock:
+                    task = next(self._tasks, None)
+                if task is None:
+                    return
+                count = task(scratch)
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+                self.failure = self.failure or error
+                return
+            with self._lock:
+                self.done += count
+
+
+def run(
+    tasks: Iterable[Task],
+    *,
+    total: int,
+    count: int,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> None:
+    """Do all tasks; the first failure stops the rest and is raised here.
+
+    A task returns how many of `total` bytes it has done. `count` (about how many tasks there
+    are) decides whether threads are worth starting. The iterable is advanced under a lock.
+    """
+    wanted = threads or len(os.sched_getaffinity(0))
+    state = _Run(tasks)
+    size = min(wanted, MAX_THREADS, count)
+    if size <= 1 or count <= INLINE_TASKS:
+        state.work()
+    else:
+        _in_threads(state, size, total, progress)
+    if state.failure is not None:
+        raise state.failure
+    if progress is not None:
+        progress(total, total)
+
+
+def _in_threads(
+    state: _Run, size: int, total: int, progress: Callable[[int, int], None] | None
+) -> None:
+    pool = [threading.Thread(target=state.work, daemon=True) for _ in range(size)]
+    for thread in pool:
+        thread.start()
+    try:
+        for thread in pool:
+            while thread.is_alive():
+                thread.join(timeout=0.1 if progress else None)
+                if progress is not None:
+                    progress(min(state.done, total), total)
+    except BaseException as error:  # Ctrl-C arrives here, in the main thread
+        state.failure = error
+        for thread in pool:
+            thread.join()
+        raise

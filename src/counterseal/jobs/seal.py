@@ -1,0 +1,271 @@
+"""Seal a model for partners."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Literal
+
+from counterseal.crypto.passphrase import Cost
+from counterseal.errors import FormatError
+from counterseal.exchange import stream, writer
+from counterseal.exchange.plan import ForKeys, ForPassphrase, Plan, StatementMaker
+from counterseal.exchange.sent import SentBook
+from counterseal.exchange.whole import whole_file
+from counterseal.jobs import statements
+from counterseal.jobs.package import SealedPackage
+from counterseal.models import inspection, names, objects
+from counterseal.models.files import Files, FolderFiles, MemoryFiles, read
+from counterseal.models.statement import SIGNATURE_NAME
+from counterseal.trust.card import CardDocument
+from counterseal.trust.history import History
+from counterseal.trust.partner import Partner
+from counterseal.trust.prekeys import prekey_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from counterseal.exchange.plan import Sealed
+    from counterseal.trust.identity import Identity
+
+__all__ = ["Receipt", "recipient_of", "seal"]
+
+_HEAD_BYTES: Final = 1 << 16
+_STREAM_NAME: Final = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was sealed. `digest` names the contents, whatever package they travel in."""
+
+    output: str | None
+    package: str
+    model: str
+    version: int
+    digest: str
+    files: int
+    bytes: int
+    package_bytes: int
+    recipients: tuple[str, ...]
+    forward_secret: tuple[str, ...]
+    statement: bool
+    expires: datetime | None
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    files: Files
+    model: str
+    layout: Literal["file", "folder"]
+    skipped: tuple[str, ...] = ()
+    signature: str | None = None
+
+
+def seal(
+    source: Path | str | SealedPackage | IO[bytes] | Any,
+    *,
+    by: Identity,
+    to: Partner | CardDocument | Sequence[Partner | CardDocument] = (),
+    output: Path | str | IO[bytes],
+    passphrase: bytes | None = None,
+    model: str | None = None,
+    version: int | None = None,
+    expires: datetime | timedelta | None = None,
+    charter: str | None = None,
+    statement: bool = True,
+    keep_key: bool = True,
+    replace: bool = False,
+    cost: Cost | None = None,
+    at: datetime | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> Receipt:
+    """Seal `source` so that only the partners in `to` can open it, and know that we sealed it.
+
+    `source` is a file or folder, an open package (to pass it on), a binary stream, or an
+    object of a supported framework. `passphrase` replaces `to` and stands alone. `statement`
+    adds the OpenSSF model-signing statement, which costs a SHA-256 of everything.
+    `keep_key` keeps the content key here, so that recipients can be added later.
+
+    Raises UnsafeFormat for files that could run code, ExpiredKey or RevokedKey if a card is
+    not in force, FileExistsError if `output` exists. `output` appears whole or not at all.
+    """
+    at = at or datetime.now(UTC)
+    by.current(at=at)
+    partners = [to] if isinstance(to, Partner | CardDocument) else list(to)
+    if (passphrase is None) == (not partners):
+        raise FormatError(
+            "a package is sealed either for partners or for one passphrase",
+            hint="a passphrase beside other recipients would be the weakest of them",
+        )
+    sent = SentBook(by)
+    if passphrase is not None:
+        recipients: tuple[ForKeys, ...] | ForPassphrase = ForPassphrase(passphrase, cost or Cost())
+    else:
+        recipients = tuple(recipient_of(partner, sent, at=at) for partner in partners)
+    streamed = hasattr(source, "readinto") or hasattr(source, "read")
+    found = _Source(MemoryFiles({}), "model", "file") if streamed else _find(source, statement)
+    name = model or found.model
+    maker: StatementMaker | None = None
+    if statement and found.signature is not None:
+        maker = statements.carry(found.signature, layout=found.layout, by=by)
+    if statement and maker is None:
+        maker = statements.make(by=by, model=name, layout=found.layout, at=at)
+    plan = Plan(
+        model=name,
+        version=version or sent.next_version(name),
+        layout=found.layout,
+        media_types={} if streamed else inspection.inspect(found.files),
+        recipients=recipients,
+        created=at,
+        expires=at + expires if isinstance(expires, timedelta) else expires,
+        charter=charter,
+        statement=maker,
+    )
+    used = [r.prekey[0] for r in recipients if r.prekey] if isinstance(recipients, tuple) else []
+    with _output(output, replace=replace) as (descriptor, spool):
+        if streamed:
+            sealed = _seal_stream(source, plan, by, descriptor, spool, progress)
+        else:
+            sealed = writer.write(
+                found.files, plan, by=by, output=descriptor, progress=progress, threads=threads
+            )
+        sent.commit(sealed, prekeys=used, keep_key=keep_key and passphrase is None)
+    return _receipt(output, sealed, found, partners, recipients)
+
+
+def recipient_of(partner: Partner | CardDocument, sent: SentBook, *, at: datetime) -> ForKeys:
+    """The keys to seal to: the card in force, and a one-time prekey if one is at hand."""
+    if isinstance(partner, CardDocument):
+        current = History.verify(partner).current(at=at)
+        return ForKeys(current.key_id, current.card.agreement.key())
+    current = partner.history.current(at=at)
+    key = current.card.agreement.key()
+    place = sent.prekey_for(partner, at=at)
+    if place is None or partner.prekeys is None:
+        return ForKeys(current.key_id, key)
+    public = partner.prekeys.keys[place]
+    return ForKeys(current.key_id, key, (prekey_id(public), public.key()))
+
+
+def _find(source: Any, statement: bool) -> _Source:  # noqa: FBT001
+    if isinstance(source, SealedPackage):
+        document = source.files.manifest.document
+        layout = document.layout
+        return _Source(source.files, document.model, layout, signature=document.statement)
+    if not isinstance(source, str | os.PathLike):
+        files = objects.to_files(source)
+        return _Source(files, "model", "file" if len(files.names()) == 1 else "folder")
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    carried = [SIGNATURE_NAME] if statement and path.is_dir() else []
+    on_disk, skipped = names.walk(path, skip=carried)
+    signature = None
+    if carried and (path / SIGNATURE_NAME).is_file():
+        signature = _read_signature(path)
+    layout: Literal["file", "folder"] = "folder" if path.is_dir() else "file"
+    model = path.resolve().name if path.is_dir() else path.stem
+    return _Source(on_disk, _model_name(model), layout, skipped, signature)
+
+
+def _read_signature(folder: Path) -> str:
+    files = FolderFiles(folder, {SIGNATURE_NAME: folder / SIGNATURE_NAME})
+    try:
+        return read(files, SIGNATURE_NAME).decode()
+    except UnicodeDecodeError:
+        raise FormatError(f'"{SIGNATURE_NAME}" is not a model statement') from None
+
+
+def _model_name(text: str) -> str:
+    """The nearest allowed model name: letters, digits, dot, underscore, hyphen."""
+    allowed = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in text)
+    return (allowed.lstrip("._-") or "model")[:128]
+
+
+def _seal_stream(
+    source: IO[bytes],
+    plan: Plan,
+    by: Identity,
+    descriptor: int,
+    spool: Path,
+    progress: Callable[[int, int], None] | None,
+) -> Sealed:
+    """A stream is judged by its beginning; the receiver judges the whole before using it."""
+    head = source.read(_HEAD_BYTES) or b""
+    if head.startswith(b"PK"):
+        raise FormatError(
+            "an archive cannot be checked while it streams", hint="seal the file itself"
+        )
+    media = inspection.inspect(MemoryFiles({_STREAM_NAME: head}))
+    return stream.write_stream(
+        _Joined(head, source),
+        _STREAM_NAME,
+        dataclasses.replace(plan, media_types=media),
+        by=by,
+        output=descriptor,
+        spool_folder=spool,
+        progress=progress,
+    )
+
+
+class _Joined:
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, size: int) -> bytes:
+        if self._head:
+            part, self._head = self._head[:size], self._head[size:]
+            return part
+        return self._rest.read(size)
+
+
+@contextmanager
+def _output(output: Path | str | IO[bytes], *, replace: bool) -> Iterator[tuple[int, Path]]:
+    if isinstance(output, str | os.PathLike):
+        path = Path(output)
+        with whole_file(path, replace=replace) as descriptor:
+            yield descriptor, path.parent
+        return
+    with tempfile.TemporaryFile() as spool:  # ciphertext only
+        yield spool.fileno(), Path(tempfile.gettempdir())
+        spool.seek(0)
+        while data := spool.read(1 << 20):
+            output.write(data)
+        output.flush()
+
+
+def _receipt(
+    output: Path | str | IO[bytes],
+    sealed: Sealed,
+    found: _Source,
+    partners: Sequence[Partner | CardDocument],
+    recipients: tuple[ForKeys, ...] | ForPassphrase,
+) -> Receipt:
+    document = sealed.manifest.document
+    called = [p.name if isinstance(p, Partner) else History.verify(p).name for p in partners]
+    secret: list[str] = []
+    if isinstance(recipients, tuple):
+        secret = [n for n, r in zip(called, recipients, strict=True) if r.prekey is not None]
+    return Receipt(
+        output=str(output) if isinstance(output, str | os.PathLike) else None,
+        package=sealed.header.core.package,
+        model=document.model,
+        version=document.version,
+        digest=sealed.manifest.content,
+        files=len(document.files),
+        bytes=sum(entry.bytes for entry in document.files),
+        package_bytes=sealed.header.size,
+        recipients=tuple(called),
+        forward_secret=tuple(secret),
+        statement=document.statement is not None,
+        expires=sealed.header.core.expires,
+        skipped=found.skipped,
+    )

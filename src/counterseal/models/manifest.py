@@ -1,0 +1,164 @@
+"""The manifest: what a package holds, signed through the header and encrypted with it (SPEC 3.6).
+
+    u32 length | canonical JSON | 32-byte leaf digests of all files, in order | zeros
+
+The zeros hide the length of the names and let a writer place the payload before it knows
+the digests. Leaves are raw because a terabyte has a million of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import msgspec
+
+from counterseal.crypto.derive import bind
+from counterseal.crypto.digest import DIGEST_BYTES, LEAF_BYTES, sha256
+from counterseal.errors import FormatError
+from counterseal.models import names
+from counterseal.wire import canonical, limits
+from counterseal.wire.canonical import Hex32, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "FileEntry",
+    "Manifest",
+    "ManifestDocument",
+    "Owner",
+    "leaf_digests",
+    "padded_bytes",
+]
+
+PAD_BYTES: Final = 1024
+MAX_FILE_BYTES: Final = 1 << 50  # 1 PiB; C2SP chunked encryption ends at 4 PiB
+_MODEL = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+class FileEntry(Message, frozen=True):
+    """`sha256` is null in a package sealed without a model statement."""
+
+    name: str
+    media_type: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,127}$")]
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
+    sha256: Hex32 | None
+
+
+class Owner(Message, frozen=True):
+    """Who made the statement; not always who sealed this package."""
+
+    identity: Hex32
+    card: Hex32
+
+
+class ManifestDocument(Message, frozen=True):
+    """The JSON part. `version` counts up per sender and model: a lower one is a rollback."""
+
+    kind: Literal["manifest"]
+    format: Literal[1]
+    model: _MODEL
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+    layout: Literal["file", "folder"]
+    files: tuple[FileEntry, ...]
+    owner: Owner | None
+    statement: str | None
+
+    def with_files(
+        self, files: tuple[FileEntry, ...], *, statement: str | None
+    ) -> ManifestDocument:
+        return msgspec.structs.replace(self, files=files, statement=statement)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The document with the leaf digests of all its files."""
+
+    document: ManifestDocument
+    leaves: bytes
+
+    def __post_init__(self) -> None:
+        entries = self.document.files
+        if not entries or (self.document.layout == "file" and len(entries) != 1):
+            raise FormatError("the manifest lists no files, or too many for one file")
+        names.check_names(entry.name for entry in entries)
+        listed = [entry.name for entry in entries]
+        if listed != sorted(listed):
+            raise FormatError("the manifest is not in order")
+        if len(self.leaves) != DIGEST_BYTES * sum(leaf_digests(e.bytes) for e in entries):
+            raise FormatError("the manifest has the wrong number of leaf digests")
+        if self.document.statement and len(self.document.statement) > limits.STATEMENT_BYTES:
+            raise FormatError("the model statement is too long")
+        if (self.document.owner is None) != (self.document.statement is None):
+            raise FormatError("an owner without a statement, or the other way round")
+
+    @cached_property
+    def first_leaf(self) -> tuple[int, ...]:
+        """Index of each file's first leaf digest."""
+        first, at = [], 0
+        for entry in self.document.files:
+            first.append(at)
+            at += leaf_digests(entry.bytes)
+        return tuple(first)
+
+    def leaf(self, file: int, leaf: int) -> bytes:
+        at = DIGEST_BYTES * (self.first_leaf[file] + leaf)
+        return self.leaves[at : at + DIGEST_BYTES]
+
+    @cached_property
+    def content(self) -> str:
+        """The model digest: SHA-256 over names, sizes and leaves; the same in every re-sealing."""
+        parts: list[bytes] = []
+        for index, entry in enumerate(self.document.files):
+            start = DIGEST_BYTES * self.first_leaf[index]
+            end = start + DIGEST_BYTES * leaf_digests(entry.bytes)
+            parts += [
+                entry.name.encode(),
+                entry.bytes.to_bytes(8, "big"),
+                sha256(self.leaves[start:end]),
+            ]
+        return sha256(bind("content", *parts)).hex()
+
+    def encode(self, size: int) -> bytes:
+        """Exactly `size` bytes; ValueError if they do not suffice."""
+        document = canonical.encode(self.document)
+        padding = size - 4 - len(document) - len(self.leaves)
+        if padding < 0:
+            raise ValueError("the manifest is longer than planned")
+        return b"".join(
+            (len(document).to_bytes(4, "big"), document, self.leaves, bytes(padding))
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Manifest:
+        length = int.from_bytes(data[:4], "big")
+        if length > limits.MANIFEST_JSON_BYTES or 4 + length > len(data):
+            raise FormatError("the manifest is longer than it may be")
+        document = canonical.decode(
+            data[4 : 4 + length],
+            ManifestDocument,
+            limit=limits.MANIFEST_JSON_BYTES,
+            what="manifest",
+        )
+        leaves = DIGEST_BYTES * sum(leaf_digests(entry.bytes) for entry in document.files)
+        end = 4 + length + leaves
+        if data[end:].strip(b"\0"):
+            raise FormatError("the manifest is followed by something that is not padding")
+        return cls(document, data[4 + length : end])
+
+
+def leaf_digests(size: int) -> int:
+    """How many leaf digests a file of `size` bytes has; none if it is empty."""
+    return -(-size // LEAF_BYTES)
+
+
+def padded_bytes(document: ManifestDocument, sizes: Sequence[int]) -> int:
+    """How much room a manifest needs, from a document whose digests are still blank."""
+    leaves = DIGEST_BYTES * sum(leaf_digests(size) for size in sizes)
+    if leaves > DIGEST_BYTES * limits.LEAVES:
+        raise FormatError("the model is larger than 4 TiB")
+    needed = 4 + len(canonical.encode(document)) + leaves
+    return -(-needed // PAD_BYTES) * PAD_BYTES

@@ -1,0 +1,242 @@
+"""An identity: our side of every exchange. Private keys stay in its key ring.
+
+What the layers above may ask: sign a document, open what was sealed to us, protect a secret
+for our own store. No private byte comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from counterseal.errors import (
+    ExpiredKey,
+    FormatError,
+    RevokedKey,
+    UnknownPartner,
+)
+from counterseal.trust import atomic, prekeys, recovery, signed, succession
+from counterseal.trust.card import CardDocument, Recovery
+from counterseal.trust.history import History
+from counterseal.trust.keystores.file import FileKeystore
+from counterseal.trust.keystores.keyring import Generation, KeyRing
+from counterseal.trust.prekeystore import PrekeyStore
+from counterseal.trust.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from counterseal.crypto.agreement import Opener
+    from counterseal.crypto.signing import Signer
+    from counterseal.trust.history import DatedCard
+    from counterseal.trust.home import Home
+    from counterseal.trust.keystores import Keystore
+    from counterseal.trust.succession import Reason
+    from counterseal.wire.canonical import Message
+    from counterseal.wire.dsse import Envelope
+
+__all__ = ["Identity", "check_name"]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Identity:
+    """One organisation's keys. Make one with `create`, later `load`."""
+
+    def __init__(
+        self,
+        history: History,
+        ring: KeyRing,
+        *,
+        store: Store,
+        home: Home | None = None,
+        keystore: Keystore | None = None,
+    ) -> None:
+        self.history = history
+        self.store = store
+        self.prekeys = PrekeyStore(store, ring)
+        self._ring = ring
+        self._home = home
+        self._keystore = keystore
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        home: Home | None = None,
+        passphrase: bytes = b"",
+        hardware: bool = False,
+        recovery: Recovery = recovery.NO_RECOVERY,
+        at: datetime | None = None,
+    ) -> Identity:
+        """Make new keys. Without `home` they live as long as this object does.
+
+        With `home` they are kept there, encrypted under `passphrase` (1 to 4096 bytes).
+        `hardware` takes the P-256 halves that tokens can hold. Raises FormatError for a name
+        other than 1 to 64 of a-z 0-9 . _ -, FileExistsError if the home has it already.
+        """
+        check_name(name)
+        keys = Generation.create(hardware=hardware)
+        card, history = succession.first(name, keys, recovery=recovery, at=at or _now())
+        ring = KeyRing.create(card, keys)
+        if home is None:
+            return cls(history, ring, store=Store())
+        home.ensure()
+        folder = home.identity_folder(name)
+        if (folder / "card.json").exists():
+            raise FileExistsError(f"an identity named {name} exists in {home.path}")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keystore = FileKeystore(folder / "keystore.json")
+        keystore.save(ring, passphrase)
+        identity = cls(history, ring, store=home.store, home=home, keystore=keystore)
+        identity._write_card()  # last: an identity exists when its card does
+        return identity
+
+    @classmethod
+    def load(cls, name: str, *, home: Home, passphrase: bytes) -> Identity:
+        """Unlock an identity of `home`; Argon2id takes about 0.2 s of CPU."""
+        history = cls.load_history(name, home=home)
+        keystore = FileKeystore(home.identity_folder(name) / "keystore.json")
+        ring = keystore.load(passphrase)
+        return cls(history, ring, store=home.store, home=home, keystore=keystore)
+
+    @staticmethod
+    def load_history(name: str, *, home: Home) -> History:
+        """The public part, without unlocking."""
+        check_name(name)
+        path = home.identity_folder(name) / "card.json"
+        if not path.exists():
+            raise UnknownPartner(
+                f'there is no identity "{name}" in {home.path}',
+                hint="counterseal id list shows which there are",
+            )
+        return History.verify(CardDocument.load(path))
+
+    @property
+    def name(self) -> str:
+        return self.history.name
+
+    @property
+    def key_id(self) -> str:
+        """The key id of the newest card, 64 hex characters (`trust.keyid` reads it aloud)."""
+        return self.history.newest.key_id
+
+    def card(self) -> CardDocument:
+        """What to hand to a partner: `lab.card().save("lab.card")`."""
+        return self.history.document
+
+    def current(self, *, at: datetime) -> DatedCard:
+        """Our card in force; raises ExpiredKey or RevokedKey with what to do about it."""
+        try:
+            return self.history.current(at=at)
+        except RevokedKey as error:
+            raise RevokedKey(
+                "our own key is revoked", hint="counterseal id rotate --recovery KEY..."
+            ) from error
+        except ExpiredKey as error:
+            raise ExpiredKey("our own card has ended", hint="counterseal id rotate") from error
+
+    def sign(self, document: Message, payload_type: str, *, at: datetime) -> Envelope:
+        card = self.current(at=at).key_id
+        return signed.sign(document, payload_type, by=[self._ring.signer(card)])
+
+    def signer(self, *, at: datetime) -> Signer:
+        return self._ring.signer(self.current(at=at).key_id)
+
+    def sign_statement(self, message: bytes, *, at: datetime) -> bytes:
+        return self._ring.sign_statement(self.current(at=at).key_id, message)
+
+    def openers(self) -> list[tuple[str, Opener]]:
+        """(key id, opener) of every card whose private keys we still have, newest first."""
+        revoked = {dated.key_id for dated in self.history.cards if dated.revoked}
+        held = [c for c in reversed(self._ring.cards) if c not in revoked]
+        return [(card, self._ring.opener(card)) for card in held]
+
+    def protect(self, secret: bytes, *, label: str) -> bytes:
+        return self._ring.protect(secret, label=label)
+
+    def unprotect(self, protected: bytes, *, label: str) -> bytes:
+        return self._ring.unprotect(protected, label=label)
+
+    def make_prekeys(self, partner: History, count: int, *, at: datetime) -> Envelope:
+        """Make one-time prekeys for one partner and remember their private halves."""
+        self.current(at=at)
+        bundle, keys = prekeys.generate(self.history, partner, count, at=at)
+        self.prekeys.add(bundle, keys)
+        return self.sign(bundle, prekeys.PREKEYS_TYPE, at=at)
+
+    def rotate(
+        self,
+        *,
+        passphrase: bytes = b"",
+        recovery_keys: Sequence[Signer] = (),
+        recovery: Recovery | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """Replace the keys. The old key signs the new card, or enough `recovery_keys` do.
+
+        `recovery` replaces the recovery keys from here on. The old private keys stay, so that
+        packages on their way can be opened, until `forget_old_keys`.
+        """
+        at = at or _now()
+        newest = self.history.newest
+        keys = Generation.create(hardware=newest.card.signing.suite.startswith("p256"))
+        by: Sequence[Signer] = recovery_keys or [self._ring.signer(newest.key_id)]
+        card, history = succession.next_card(self.history, keys, by=by, at=at, recovery=recovery)
+        self._replace(history, self._ring.with_generation(card, keys), passphrase)
+
+    def revoke(
+        self,
+        *,
+        reason: Reason,
+        which: str | None = None,
+        recovery_keys: Sequence[Signer] = (),
+        at: datetime | None = None,
+    ) -> None:
+        """Withdraw a card (default: the newest), for good."""
+        which = which or self.key_id
+        by: Sequence[Signer] = recovery_keys or [self._ring.signer(self.key_id)]
+        self.history = succession.revoke(self.history, which, by=by, reason=reason, at=at or _now())
+        self._write_card()
+
+    def forget_old_keys(self, *, passphrase: bytes = b"") -> int:
+        """Delete the private keys behind replaced cards; returns how many."""
+        old = [card for card in self._ring.cards if card != self.key_id]
+        self._replace(self.history, self._ring.without(old), passphrase)
+        return len(old)
+
+    def change_passphrase(self, new: bytes) -> None:
+        if self._keystore is None:
+            raise RuntimeError("this identity is not kept in a home")
+        self._keystore.save(self._ring, new)
+
+    def _replace(self, history: History, ring: KeyRing, passphrase: bytes) -> None:
+        if self._keystore is not None:
+            if not passphrase:
+                raise ValueError("the passphrase is needed to store the changed keys")
+            self._keystore.save(ring, passphrase)  # first: a card without keys would be useless
+        self.history, self._ring = history, ring
+        self.prekeys = PrekeyStore(self.store, ring)
+        self._write_card()
+
+    def _write_card(self) -> None:
+        if self._home is not None:
+            path = self._home.identity_folder(self.name) / "card.json"
+            atomic.write_whole(path, self.history.document.encode())
+
+    def __repr__(self) -> str:
+        return f"<Identity {self.name} {self.key_id[:16]}>"
+
+
+def check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise FormatError(
+            f"{name!r} cannot be a name",
+            hint="1 to 64 characters: a-z, 0-9, dot, hyphen, underscore",
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

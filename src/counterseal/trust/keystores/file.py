@@ -1,0 +1,91 @@
+"""The key ring in one file, encrypted under a passphrase: Argon2id and AES-256-GCM (SPEC 2.6)."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from counterseal.crypto import passphrase as passphrases
+from counterseal.crypto.derive import bind
+from counterseal.errors import BadCiphertext, FormatError, TrustError
+from counterseal.trust import atomic
+from counterseal.trust.keystores import keyring
+from counterseal.wire import canonical, limits
+from counterseal.wire.canonical import Message
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from counterseal.trust.keystores.keyring import KeyRing
+
+__all__ = ["FileKeystore", "decrypt", "encrypt"]
+
+
+class _Encrypted(Message, frozen=True):
+    kind: Literal["keystore", "recovery-key", "backup"]
+    format: Literal[1]
+    memory_kib: Annotated[int, msgspec.Meta(ge=0, le=2**32)]
+    passes: Annotated[int, msgspec.Meta(ge=0, le=2**16)]
+    lanes: Annotated[int, msgspec.Meta(ge=0, le=2**16)]
+    sealed: bytes
+
+
+class FileKeystore:
+    """One encrypted file, readable by its owner only."""
+
+    def __init__(self, path: Path, *, cost: passphrases.Cost | None = None) -> None:
+        self._path = path
+        self._cost = cost or passphrases.Cost()
+
+    def load(self, passphrase: bytes) -> KeyRing:
+        mode = self._path.stat().st_mode
+        if stat.S_IMODE(mode) & 0o077:
+            raise TrustError(
+                f"{self._path} can be read by others",
+                hint=f"chmod 600 {self._path}; if others were there, rotate: counterseal id rotate",
+            )
+        data = atomic.read_bounded(self._path, limits.KEYSTORE_BYTES, what="keystore")
+        return keyring.unpack(decrypt(data, passphrase, kind="keystore"))
+
+    def save(self, ring: KeyRing, passphrase: bytes) -> None:
+        data = encrypt(keyring.pack(ring), passphrase, kind="keystore", cost=self._cost)
+        atomic.write_whole(self._path, data, mode=0o600)
+
+
+def encrypt(
+    secret: bytes,
+    passphrase: bytes,
+    *,
+    kind: Literal["keystore", "recovery-key", "backup"],
+    cost: passphrases.Cost | None = None,
+) -> bytes:
+    """Encrypt a secret document. Its kind is bound, so one cannot stand in for another."""
+    cost = cost or passphrases.Cost()
+    sealed = passphrases.wrap(secret, passphrase, context=bind(kind), cost=cost)
+    return canonical.encode(
+        _Encrypted(
+            kind=kind,
+            format=1,
+            memory_kib=cost.memory_kib,
+            passes=cost.passes,
+            lanes=cost.lanes,
+            sealed=sealed,
+        )
+    )
+
+
+def decrypt(data: bytes, passphrase: bytes, *, kind: str) -> bytes:
+    """Raise TrustError for a wrong passphrase, FormatError for another kind of file."""
+    document = canonical.decode(data.strip(), _Encrypted, limit=limits.KEYSTORE_BYTES, what=kind)
+    if document.kind != kind:
+        raise FormatError(f"this is a {document.kind}, not a {kind}")
+    cost = passphrases.Cost(document.memory_kib, document.passes, document.lanes)
+    try:
+        return passphrases.unwrap(document.sealed, passphrase, context=bind(kind), cost=cost)
+    except BadCiphertext:
+        raise TrustError(
+            f"wrong passphrase, or the {kind} was changed",
+            hint="a backup restores it: counterseal id restore BACKUP",
+        ) from None

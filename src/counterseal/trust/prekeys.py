@@ -1,0 +1,101 @@
+"""One-time prekeys: what gives a package forward secrecy while its recipient is offline.
+
+The recipient signs a bundle of public prekeys *for one partner*, keeps the private halves,
+and deletes each after the first package sealed to it was opened. Whoever later steals the
+recipient's long-term keys finds recorded packages closed. (PQXDH's idea, for files.)
+
+Why one bundle per partner: two partners that spend the same prekey would each make a
+package of which only the first can be opened.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import msgspec
+
+from counterseal.crypto.agreement import AgreementKey
+from counterseal.crypto.derive import bind
+from counterseal.crypto.digest import sha256
+from counterseal.errors import ExpiredKey, FormatError, TrustError
+from counterseal.trust import signed
+from counterseal.trust.card import AgreementPublic
+from counterseal.trust.history import CLOCK_SKEW
+from counterseal.wire import canonical, limits
+from counterseal.wire.canonical import Hex32, Message, Timestamp
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from counterseal.trust.history import History
+    from counterseal.wire.dsse import Envelope
+
+__all__ = ["PREKEYS_TYPE", "PrekeyBundle", "generate", "prekey_id", "verify"]
+
+PREKEYS_TYPE: Final = "application/vnd.counterseal.prekeys.v1+json"
+LIFETIME: Final = timedelta(days=90)
+
+
+class PrekeyBundle(Message, frozen=True):
+    """`partner` is the identity of the only sender who may use it."""
+
+    kind: Literal["prekeys"]
+    format: Literal[1]
+    identity: Hex32
+    card: Hex32
+    partner: Hex32
+    created: Timestamp
+    expires: Timestamp
+    keys: Annotated[
+        tuple[AgreementPublic, ...], msgspec.Meta(min_length=1, max_length=limits.PREKEYS)
+    ]
+
+
+def prekey_id(public: AgreementPublic) -> str:
+    """Names a prekey in the stores of both sides; never on the wire (there: a salted hint)."""
+    return sha256(bind("prekey", canonical.encode(public))).hex()
+
+
+def generate(
+    history: History, partner: History, count: int, *, at: datetime
+) -> tuple[PrekeyBundle, tuple[AgreementKey, ...]]:
+    """Make `count` prekeys for `partner`: the document to sign, and the private halves."""
+    if not 1 <= count <= limits.PREKEYS:
+        raise ValueError(f"1 to {limits.PREKEYS} prekeys at a time")
+    current = history.current(at=at)
+    suite = current.card.agreement.suite
+    keys = tuple(AgreementKey.generate(suite) for _ in range(count))
+    start = canonical.timestamp(at)
+    bundle = PrekeyBundle(
+        kind="prekeys",
+        format=1,
+        identity=history.identity,
+        card=current.key_id,
+        partner=partner.identity,
+        created=start,
+        expires=start + LIFETIME,
+        keys=tuple(AgreementPublic.of(key.public) for key in keys),
+    )
+    return bundle, keys
+
+
+def verify(envelope: Envelope, *, of: History, to: str, at: datetime) -> PrekeyBundle:
+    """Return the bundle if `of` signed it for identity `to` and it is in time."""
+    bundle = canonical.decode(
+        envelope.payload, PrekeyBundle, limit=limits.PREKEY_BUNDLE_BYTES, what="prekey bundle"
+    )
+    if bundle.identity != of.identity:
+        raise TrustError(f'these prekeys are not of "{of.name}"')
+    dated = of.for_signature(bundle.card, made=bundle.created, at=at)
+    signed.verify(envelope, PREKEYS_TYPE, by=dated.card.signing.key())
+    if bundle.partner != to:
+        raise TrustError(
+            "these prekeys were made for another partner",
+            hint=f'ask "{of.name}" for a bundle made for you: counterseal id prekeys YOUR-NAME',
+        )
+    if at > bundle.expires or bundle.created > at + CLOCK_SKEW:
+        raise ExpiredKey("these prekeys are not in time", hint="ask for a fresh bundle")
+    if len({prekey_id(key) for key in bundle.keys}) != len(bundle.keys):
+        raise FormatError("a prekey bundle names a key twice")
+    return bundle
