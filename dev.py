@@ -116,7 +116,7 @@ def make_venv() -> None:
 
 
 def pip(*arguments: str) -> None:
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # the bars are for someone who waits
+    quiet = [] if sys.stderr.isatty() else ["-qq"]  # bars are for someone who waits, not for a log
     run(PYTHON, "-m", "pip", "install", *quiet, "--constraint", "constraints.txt", *arguments)
 
 
@@ -124,10 +124,11 @@ def apt_install(package: str) -> bool:
     """Install a Debian package if we may. Never asks for a password: that is the user's to do."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
-    wait = "DPkg::Lock::Timeout=300"  # a fresh machine is often still updating itself
-    attempt("apt-get", "-o", wait, "--quiet", "update")  # old lists may do: install decides
-    install = ["install", "--quiet", "--yes", "--no-install-recommends", package]
-    return attempt("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", wait, *install) == 0
+    # A fresh machine is often still updating itself: wait for the lock. No terminal: no bars.
+    apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+    attempt(*apt, "update")  # if it fails, an old list may do: the next line decides
+    install = ["install", "--yes", "--no-install-recommends", package]
+    return attempt("env", "DEBIAN_FRONTEND=noninteractive", *apt, *install) == 0
 
 
 def install_age() -> None:
@@ -146,10 +147,10 @@ def stamp(needs: str) -> Path:
 
 def recipe(needs: str) -> str:
     """All that an installation depends on; the path too, for a folder that was copied."""
-    recipe = hashlib.sha256(f"{needs} {VERSION} {ROOT}\n".encode())
+    digest = hashlib.sha256(f"{needs} {VERSION} {ROOT}\n".encode())
     for name in ("pyproject.toml", "constraints.txt", "dev.py"):
-        recipe.update((ROOT / name).read_bytes())
-    return recipe.hexdigest()
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
 
 
 # The verbs

@@ -20,7 +20,7 @@ _COMBINER_LABEL: Final = b"MLKEM768-P256"
 
 # KDF id -> hash (RFC 9180, table 3); AEAD id -> key bytes (table 5)
 _HASHES: Final = {1: hashes.SHA256(), 2: hashes.SHA384(), 3: hashes.SHA512()}
-_AEAD_KEY_BYTES: Final = {1: 16, 2: 32}
+_AEAD_KEY_BYTES: Final = {1: 16, 2: 32, 3: 32}
 
 
 def combine(pq_secret: bytes, ecdh_secret: bytes, ecdh_ct: bytes, ecdh_public: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from counterseal.crypto.digest import equal, sha256
 from counterseal.errors import FormatError
 from counterseal.exchange import front, layout, stanza
-from counterseal.exchange.payload import pwrite_all
+from counterseal.exchange.payload import pread_exactly, pwrite_all
 from counterseal.exchange.reader import Front, read_front
 from counterseal.exchange.sent import SentBook
 from counterseal.exchange.stream import copy_range
@@ -39,14 +39,30 @@ def journal_path(package: Path) -> Path:
     return package.with_name(f".{package.name}.journal")
 
 
-def pending_front(package: Path) -> bytes | None:
-    """The front that an interrupted `add_recipient` was about to write, if there is one."""
-    with contextlib.suppress(FileNotFoundError):
+def pending_front(package: Path, descriptor: int) -> bytes | None:
+    """The front that an interrupted `add_recipient` was about to write, if there is one.
+
+    A journal that is not of this package is ignored: it may be left from one that was
+    replaced since, and written over this one it would destroy it.
+    """
+    with contextlib.suppress(FileNotFoundError, FormatError):
         data = atomic.read_bounded(journal_path(package), layout.MAX_BODY + 100, what="journal")
         digest, content = data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-        if data.startswith(_MAGIC) and equal(digest, sha256(content)):
+        if (
+            data.startswith(_MAGIC)
+            and equal(digest, sha256(content))
+            and _belongs(content, descriptor)
+        ):
             return content
     return None
+
+
+def _belongs(content: bytes, descriptor: int) -> bool:
+    """Whether this front names the manifest that stands in the package's body."""
+    header = read_front(descriptor, data=content).header
+    sealed = bytearray(header.core.manifest_bytes)
+    pread_exactly(descriptor, memoryview(sealed), header.body)
+    return equal(sha256(sealed).hex().encode(), header.core.manifest.encode())
 
 
 def add_recipient(package: Path, recipient: ForKeys, *, by: Identity, at: datetime) -> Header:
@@ -55,12 +71,13 @@ def add_recipient(package: Path, recipient: ForKeys, *, by: Identity, at: dateti
     Only the sender can: it needs the sender's keys and the kept content key. If the spare
     room is used up the package is written again, once, with more.
     """
-    descriptor = os.open(package, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = _open_locked(package)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _finish_pending(package, descriptor)
-        before = read_front(descriptor)
+        pending = pending_front(package, descriptor)
+        before = read_front(descriptor, data=pending)
         before.verify(by.history, at=at)
+        if pending is not None:  # only now: what is written into our package is what we signed
+            _apply(package, descriptor, pending)
         stanzas = _with(before, recipient, by)
         core = before.header.core
         sealed = stanza.encode(stanzas)
@@ -88,6 +105,20 @@ def add_recipient(package: Path, recipient: ForKeys, *, by: Identity, at: dateti
     return header
 
 
+def _open_locked(package: Path) -> int:
+    """Open for writing, alone. Another process may replace the file while we wait for it."""
+    while True:
+        descriptor = os.open(package, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if package.exists() and os.path.samestat(os.fstat(descriptor), package.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
 def _with(before: Front, recipient: ForKeys, by: Identity) -> list[stanza.Stanza]:
     stanzas = list(before.parse_stanzas())
     if any(isinstance(existing, stanza.PassphraseStanza) for existing in stanzas):
@@ -107,14 +138,9 @@ def _with(before: Front, recipient: ForKeys, by: Identity) -> list[stanza.Stanza
 def _replace_front(package: Path, descriptor: int, data: bytes) -> None:
     # The zeros up to the body are there already: a front only ever grows.
     content = data[: layout.parse_fixed(data).end]
-    atomic.write_whole(journal_path(package), _MAGIC + sha256(content) + content)
+    with whole_file(journal_path(package), replace=True) as journal:
+        pwrite_all(journal, memoryview(_MAGIC + sha256(content) + content), 0)
     _apply(package, descriptor, content)
-
-
-def _finish_pending(package: Path, descriptor: int) -> None:
-    content = pending_front(package)
-    if content is not None:
-        _apply(package, descriptor, content)
 
 
 def _apply(package: Path, descriptor: int, content: bytes) -> None:

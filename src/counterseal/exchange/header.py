@@ -28,8 +28,8 @@ PACKAGE_TYPE: Final = "application/vnd.counterseal.package.v1+json"
 SUITE: Final = "counterseal-1"
 _MAX_INT: Final = 2**53 - 1
 
-Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$", max_length=32)]
-CharterId = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,128}$")]
+Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
+CharterId = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,128}\Z")]
 
 
 class Core(Message, frozen=True):

@@ -8,7 +8,7 @@ tags alone prove nothing against another recipient, who holds the same content k
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from counterseal.crypto.chunked import PREFIX_BYTES, leaf_count
 from counterseal.crypto.digest import DIGEST_BYTES, LEAF_BYTES, equal, leaf_digest, sha256_stream
@@ -18,17 +18,19 @@ from counterseal.models.manifest import leaf_digests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from counterseal.crypto.chunked import ChunkedMessage
     from counterseal.exchange.workers import Scratch
 
     Task = Callable[[Scratch], int]
 
-__all__ = ["FileSealing", "open_leaf", "pread_exactly", "pwrite_all"]
+__all__ = ["FileSealing", "open_leaf", "pread_exactly", "pwrite_all", "write_all"]
 
 
 class _Reader(Protocol):
     def read_into(self, offset: int, buffer: memoryview) -> None: ...
+    def check(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -46,6 +48,7 @@ class FileSealing:
         self._output = output
         self._with_sha256 = with_sha256
         self._stream_sha256 = sha256_stream()
+        self._reader: _Reader | None = None
 
     @classmethod
     def streaming(cls, message: ChunkedMessage, output: int, *, with_sha256: bool) -> FileSealing:
@@ -63,7 +66,7 @@ class FileSealing:
 
     def tasks(self, source: Files, name: str) -> Iterator[Task]:
         """All tasks of this file. SHA-256 is sequential, so it goes first, beside the leaves."""
-        reader = _open(source, name, self.message.size)
+        reader = self._reader = _open(source, name, self.message.size)
         leaves = leaf_count(self.message.size)
         remaining = leaves + self._with_sha256
 
@@ -73,6 +76,7 @@ class FileSealing:
                 count = work(reader, scratch)
                 remaining -= 1
                 if not remaining:
+                    reader.check()
                     reader.close()
                 return count
 
@@ -83,6 +87,11 @@ class FileSealing:
         pwrite_all(self._output, memoryview(self.message.prefix), self._at)
         for leaf in range(leaves):
             yield task(lambda opened, scratch, leaf=leaf: self._seal(opened, scratch, leaf))
+
+    def close(self) -> None:
+        """Close the source, if a failure left it open."""
+        if self._reader is not None:
+            self._reader.close()
 
     def _hash(self, reader: _Reader, scratch: Scratch) -> int:
         digest = sha256_stream()
@@ -161,6 +170,12 @@ def pwrite_all(descriptor: int, data: memoryview, offset: int) -> None:
         done += os.pwrite(descriptor, data[done:], offset + done)
 
 
+def write_all(stream: IO[bytes], data: memoryview) -> None:
+    """Write all of `data`: an unbuffered stream may take less at a time."""
+    while len(data):
+        data = data[stream.write(data) :]
+
+
 class _FromFiles:
     """Any `Files` as a reader of one file."""
 
@@ -172,15 +187,38 @@ class _FromFiles:
         if len(buffer):
             self._files.read_into(self._name, offset, buffer)
 
+    def check(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
+class _FromDisk:
+    """A file that must stay as it is: SHA-256 and the leaves are read in two passes."""
+
+    def __init__(self, path: Path, name: str, size: int) -> None:
+        self._path = path
+        self._name = name
+        self._before = _stamp(path)
+        self._file = FileReader(path)
+        self.read_into = self._file.read_into
+        self.close = self._file.close
+        if self._file.size != size:
+            self.close()
+            raise FormatError(f'"{name}" changed while it was being sealed')
+
+    def check(self) -> None:
+        if _stamp(self._path) != self._before:
+            raise FormatError(f'"{self._name}" changed while it was being sealed')
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _open(source: Files, name: str, size: int) -> _Reader:
-    if not isinstance(source, FolderFiles):
-        return _FromFiles(source, name)
-    reader = FileReader(source.path(name))
-    if reader.size != size:
-        reader.close()
-        raise FormatError(f'"{name}" changed while it was being sealed')
-    return reader
+    if isinstance(source, FolderFiles):
+        return _FromDisk(source.path(name), name, size)
+    return _FromFiles(source, name)

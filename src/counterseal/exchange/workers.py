@@ -6,6 +6,7 @@ work. The buffers are reused: page allocation, not the cipher, is what costs (AD
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Final
@@ -87,9 +88,11 @@ def _in_threads(
     state: _Run, size: int, total: int, progress: Callable[[int, int], None] | None
 ) -> None:
     pool = [threading.Thread(target=state.work, daemon=True) for _ in range(size)]
-    for thread in pool:
-        thread.start()
+    started: list[threading.Thread] = []
     try:
+        for thread in pool:
+            thread.start()
+            started.append(thread)
         for thread in pool:
             while thread.is_alive():
                 thread.join(timeout=0.1 if progress else None)
@@ -97,6 +100,9 @@ def _in_threads(
                     progress(min(state.done, total), total)
     except BaseException as error:  # Ctrl-C arrives here, in the main thread
         state.failure = error
-        for thread in pool:
-            thread.join()
+        # Nobody leaves while a thread may still write: the caller closes its descriptors.
+        while any(thread.is_alive() for thread in started):
+            with contextlib.suppress(KeyboardInterrupt):
+                for thread in started:
+                    thread.join()
         raise

@@ -52,17 +52,21 @@ def write(
             FileSealing(message, at=at, output=output, with_sha256=plan.statement is not None)
         )
         at += sealed_bytes(size)
-    workers.run(
-        (
-            task
-            for name, sealing in zip(listed, sealings, strict=True)
-            for task in sealing.tasks(source, name)
-        ),
-        total=sum(sizes),
-        count=sum(leaf_count(size) for size in sizes),
-        progress=progress,
-        threads=threads,
-    )
+    try:
+        workers.run(
+            (
+                task
+                for name, sealing in zip(listed, sealings, strict=True)
+                for task in sealing.tasks(source, name)
+            ),
+            total=sum(sizes),
+            count=sum(leaf_count(size) for size in sizes),
+            progress=progress,
+            threads=threads,
+        )
+    finally:
+        for sealing in sealings:
+            sealing.close()
     manifest = fill(blank, sealings, plan)
     return finish(plan, content, manifest, manifest_plain, by=by, output=output, body=body, size=at)
 

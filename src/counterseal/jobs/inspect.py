@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from counterseal.trust.partner import Partner
 
-__all__ = ["CardFacts", "PackageFacts", "inspect"]
+__all__ = ["CardFacts", "PackageFacts", "card_facts", "inspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,11 @@ def inspect(
 def _card(path: Path) -> CardFacts:
     if path.stat().st_size > limits.CARD_DOCUMENT_BYTES:
         raise FormatError("this is neither a sealed package nor a card")
-    history = History.verify(CardDocument.load(path))
+    return card_facts(History.verify(CardDocument.load(path)))
+
+
+def card_facts(history: History) -> CardFacts:
+    """The facts of a verified history's newest card."""
     newest = history.newest
     recovery = newest.card.recovery
     return CardFacts(

@@ -43,6 +43,7 @@ def open_sealed(
     `by` opens with our keys, `passphrase` with a passphrase: one of the two. `keep` keeps the
     content key in our store, protected, so that a package sealed to a one-time prekey can be
     opened `again`; that gives up its forward secrecy against whoever steals our home folder.
+    `store` remembers what was opened when there is no identity to do so.
 
     Raises BadSignature, BadCiphertext, ExpiredKey, RevokedKey, RolledBack, ReplayedMessage or
     FormatError; then nothing was changed and nothing was released.
@@ -54,7 +55,7 @@ def open_sealed(
     at = at or datetime.now(UTC)
     history = sender.history if isinstance(sender, Partner) else History.verify(sender)
     name = sender.name if isinstance(sender, Partner) else history.name
-    store = store or (by.store if by is not None else Store())
+    store = by.store if by is not None else store or Store()
     descriptor = os.open(package, os.O_RDONLY | os.O_CLOEXEC)
     try:
         front = read_package_front(Path(package), descriptor)
@@ -91,7 +92,7 @@ def open_sealed(
 
 def read_package_front(package: Path, descriptor: int) -> Front:
     """The front of a package, through the journal of an interrupted change if there is one."""
-    return reader.read_front(descriptor, data=amend.pending_front(package))
+    return reader.read_front(descriptor, data=amend.pending_front(package, descriptor))
 
 
 def _unlock(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from counterseal.crypto.chunked import leaf_count
 from counterseal.errors import FormatError
 from counterseal.exchange import workers
-from counterseal.exchange.payload import pwrite_all
+from counterseal.exchange.payload import pwrite_all, write_all
 from counterseal.exchange.whole import whole_file, whole_folder
 from counterseal.models import inspection, loading
 from counterseal.models.statement import SIGNATURE_NAME
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from counterseal.exchange.header import Header
     from counterseal.exchange.reader import PackageFiles
     from counterseal.jobs.statements import Ownership
+    from counterseal.models.formats import Framework
     from counterseal.models.manifest import ManifestDocument
 
 __all__ = ["SealedPackage"]
@@ -80,7 +80,7 @@ class SealedPackage:
         self,
         *,
         file: str | None = None,
-        framework: str | None = None,
+        framework: Framework | None = None,
         trusted: Sequence[str] = (),
     ) -> Any:
         """Load the model into memory with its framework; see `models.loading.load`."""
@@ -90,12 +90,12 @@ class SealedPackage:
     def tensor_names(self) -> Sequence[str]:
         return self._index().names()
 
-    def tensor(self, name: str, *, framework: str | None = None) -> Any:
+    def tensor(self, name: str, *, framework: Framework | None = None) -> Any:
         """Decrypt one tensor, and nothing else but the leaves it lies in."""
         return self._index().tensor(name, framework=framework)
 
     def tensors(
-        self, prefix: str = "", *, framework: str | None = None
+        self, prefix: str = "", *, framework: Framework | None = None
     ) -> Iterator[tuple[str, Any]]:
         return self._index().tensors(prefix, framework=framework)
 
@@ -135,7 +135,7 @@ class SealedPackage:
         if len(self.names()) != 1:
             raise FormatError("only a package of one file can go to a stream")
         name = self.names()[0]
-        tasks = self.files.leaf_tasks(name, lambda _, data: stream.write(data) and None)
+        tasks = self.files.leaf_tasks(name, lambda _, data: write_all(stream, data))
         workers.run(tasks, total=self.files.size(name), count=1)
         stream.flush()
 
@@ -166,6 +166,8 @@ class SealedPackage:
         threads: int | None,
     ) -> Path:
         name = self.names()[0]
+        if "/" in name:  # a folder in it could be a link that leads somewhere else
+            raise FormatError("the one file of the package is named as if it were in a folder")
         if target.is_dir():
             target /= name
         signature = target.with_name(f"{target.name}.sig")
@@ -196,8 +198,7 @@ class SealedPackage:
     def _fill(
         self, folder: Path, progress: Callable[[int, int], None] | None, threads: int | None
     ) -> None:
-        sizes = {name: self.files.size(name) for name in self.names()}
-        opened: list[int] = []
+        sizes = [self.files.size(name) for name in self.names()]
 
         def tasks() -> Iterator[Callable[[workers.Scratch], int]]:
             for name in self.names():
@@ -206,21 +207,16 @@ class SealedPackage:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 yield from self._file_tasks(name, os.open(path, flags, 0o644))
 
-        try:
-            workers.run(
-                tasks(),
-                total=sum(sizes.values()),
-                count=sum(leaf_count(size) for size in sizes.values()),
-                progress=progress,
-                threads=threads,
-            )
-        finally:
-            for descriptor in opened:
-                with suppress(OSError):
-                    os.close(descriptor)
+        workers.run(
+            tasks(),
+            total=sum(sizes),
+            count=sum(leaf_count(size) for size in sizes),
+            progress=progress,
+            threads=threads,
+        )
 
     def _file_tasks(
-        self, name: str, descriptor: int
+        self, name: str, descriptor: int, closing: Callable[[int], None]
     ) -> Iterable[Callable[[workers.Scratch], int]]:
         """Tasks that write one file; the last to finish makes it durable and closes it."""
         remaining = leaf_count(self.files.size(name))
@@ -234,6 +230,7 @@ class SealedPackage:
                 remaining -= 1
                 if not remaining:
                     os.fsync(descriptor)
+                    closing(descriptor)  # before: a number may be given out again at once
                     os.close(descriptor)
                 return done
 

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 from counterseal.crypto.passphrase import Cost
 from counterseal.errors import FormatError
 from counterseal.exchange import stream, writer
+from counterseal.exchange.payload import write_all
 from counterseal.exchange.plan import ForKeys, ForPassphrase, Plan, StatementMaker
 from counterseal.exchange.sent import SentBook
 from counterseal.exchange.whole import whole_file
@@ -112,6 +113,10 @@ def seal(
     streamed = hasattr(source, "readinto") or hasattr(source, "read")
     found = _Source(MemoryFiles({}), "model", "file") if streamed else _find(source, statement)
     name = model or found.model
+    if name != _model_name(name):  # no recipient could open a package of that name
+        raise FormatError(
+            f"{name!a} cannot be the name of a model", hint=f"perhaps: --model {_model_name(name)}"
+        )
     maker: StatementMaker | None = None
     if statement and found.signature is not None:
         maker = statements.carry(found.signature, layout=found.layout, by=by)
@@ -238,7 +243,7 @@ def _output(output: Path | str | IO[bytes], *, replace: bool) -> Iterator[tuple[
         yield spool.fileno(), Path(tempfile.gettempdir())
         spool.seek(0)
         while data := spool.read(1 << 20):
-            output.write(data)
+            write_all(output, memoryview(data))
         output.flush()
 
 

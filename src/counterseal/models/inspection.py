@@ -31,10 +31,12 @@ MAX_PACKED_BYTES: Final = 1 << 20  # read of a compressed file to see its beginn
 
 # Whoever meets these names unpickles them, whatever is inside.
 _PICKLED: Final = frozenset(
-    {".pkl", ".pickle", ".pck", ".pcl", ".joblib", ".dill", ".cloudpickle", ".skl", ".sav"}
+    {".pkl", ".pickle", ".pck", ".pcl", ".joblib", ".dill", ".cloudpickle", ".skl"}
 )
 # These are unpickled by some and hold plain bytes for others: the content decides.
-_PERHAPS: Final = frozenset({"", ".bin", ".ckpt", ".pt", ".pth", ".p", ".model", ".dat", ".data"})
+_PERHAPS: Final = frozenset(
+    {".bin", ".ckpt", ".pt", ".pth", ".p", ".model", ".dat", ".data", ".sav"}
+)
 _CONVERT: Final = (
     "convert it: torch -> state dict as .safetensors, scikit-learn -> skops.io.dump, "
     "numpy -> .npz without objects"

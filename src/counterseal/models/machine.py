@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN", "Broken", "Step", "Undecided", "steps"]
 
+MAX_PROTOCOL: Final = 5
 MAX_STEPS: Final = 10_000_000
 MAX_LINE_BYTES: Final = 1 << 20
 MAX_NAME_BYTES: Final = 1 << 10  # longer strings are no names: skipped, their text unknown
@@ -103,6 +104,8 @@ class _Machine:
             raise Broken(f"no instruction {code!r}")
         name: str = opcode.name
         argument = self._argument(opcode.arg)
+        if name == "PROTO" and (argument or b"\xff")[0] > MAX_PROTOCOL:
+            raise Broken("no such protocol")
         if name in _PUTS or name == "MEMOIZE":
             self._memo[_index(name, argument) if name in _PUTS else len(self._memo)] = self._top()
             return Step(name)

@@ -59,7 +59,7 @@ def _skops(model: Any) -> bytes:
     errors = require("skops.io.exceptions", extra="sklearn")
     try:
         return bytes(skops.dumps(model))
-    except errors.UnsupportedTypeException as error:
+    except (errors.UnsupportedTypeException, AttributeError, TypeError) as error:
         raise FormatError(f"skops cannot describe this estimator: {error}") from error
 
 

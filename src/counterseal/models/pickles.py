@@ -62,25 +62,21 @@ def runs_code(stream: BinaryIO, size: int | None, *, likely: bool, budget: int =
     get as far as a call; a file that starts with the protocol mark, or is likely, only as
     far as an import, its end, or `budget` steps without a mistake.
     """
-    imported = False
-    marked = False
+    marked = imported = False
     try:
         for count, step in enumerate(steps(stream, size)):
             marked = marked or (count == 0 and step.name == "PROTO")
             imported = imported or step.imports is not None
-            if imported and (likely or marked):
-                return True
-            if isinstance(step.imports, str) and not _IMPORTABLE.fullmatch(step.imports):
+            named = isinstance(step.imports, str)
+            if named and not marked and not _IMPORTABLE.fullmatch(str(step.imports)):
                 return False  # prose: "comes with\nno warranty" names no module
-            if imported and step.calls:
+            if imported and (marked or step.calls or (likely and named)):
                 return True
             if count >= budget:
                 return likely or marked
-    except Undecided:
-        return likely or marked
-    except Broken:
-        return False
-    return likely or marked
+    except Broken as end:
+        return isinstance(end, Undecided) and (likely or marked)
+    return marked or (likely and not stream.read(1))
 
 
 def check_state_dict(name: str, data: bytes) -> None:

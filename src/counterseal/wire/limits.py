@@ -14,6 +14,7 @@ RECOVERY_KEYS: Final = 16
 PREKEY_BUNDLE_BYTES: Final = 4 * MIB  # a prekey is about 1.7 KiB
 PREKEYS: Final = 2000
 KEYSTORE_BYTES: Final = 4 * MIB
+BACKUP_BYTES: Final = 256 * MIB  # with all partners' cards and prekey bundles
 PASSPHRASE_FILE_BYTES: Final = 4 * KIB
 
 HEADER_BYTES: Final = 32 * KIB  # two signatures and a dozen fields come to about 7 KiB

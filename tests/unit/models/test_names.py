@@ -56,8 +56,8 @@ def test_refused(names):
 def test_ordinary_names_pass():
     check_names(
         ["model.safetensors", "a/b/c.json", "a/b-c", "a b", "modèle.onnx", "模型", ".config"]
-        + ["console.txt", "com10", "...x", "-rf", "~", "emoji 🙂.md"]
     )
+    check_names(["console.txt", "com10", "...x", "-rf", "~", "emoji 🙂.md"])
 
 
 def test_there_is_a_limit_on_the_number_of_names():
@@ -66,7 +66,14 @@ def test_there_is_a_limit_on_the_number_of_names():
 
 
 def test_a_folder_is_walked_and_junk_reported(tmp_path: Path):
-    for name in ("a.bin", "sub/b.bin", "sub/.DS_Store", ".git/HEAD", "x/__pycache__/y.pyc", "s.json"):
+    for name in (
+        "a.bin",
+        "sub/b.bin",
+        "sub/.DS_Store",
+        ".git/HEAD",
+        "x/__pycache__/y.pyc",
+        "s.json",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / ".gitignore").touch()

@@ -52,6 +52,7 @@ _BROKEN: Final = (
     AttributeError,
     ImportError,
     LookupError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RecursionError,

@@ -74,6 +74,11 @@ class Onnx:
         settings = runtime.SessionOptions()
         settings.log_severity_level = 4  # its errors reach us as exceptions
         buffers = [bytes(read(files, path)) for path in locations.values()]
+        if locations and not hasattr(settings, "add_external_initializers_from_files_in_memory"):
+            raise FormatError(
+                f'"{name}" has external data, which this ONNX Runtime reads from disk only',
+                hint="pip install --upgrade onnxruntime",
+            )
         if locations:
             settings.add_external_initializers_from_files_in_memory(
                 [*locations], buffers, [len(buffer) for buffer in buffers]

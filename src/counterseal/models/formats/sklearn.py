@@ -29,6 +29,7 @@ _BROKEN: Final = (
     AttributeError,
     ImportError,
     LookupError,
+    MemoryError,
     TypeError,
 )
 

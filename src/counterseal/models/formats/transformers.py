@@ -36,10 +36,11 @@ _TOKENIZER_KEYS: Final = frozenset(
 )
 _REFUSED: Final[Mapping[str, str]] = {
     "auto_map": "brings Python code of its own",
-    "quantization_config": "is quantized, which needs libraries that we do not call",
     "kernel_config": "asks for kernels from a hub",
-    "fusion_config": "asks for its modules to be replaced",
+    "use_pretrained_backbone": "asks for weights from a hub",
 }
+# Harmless, may be sealed, but needs libraries that we do not call.
+_UNSUPPORTED: Final = ("quantization_config", "fusion_config")
 # What transformers 5 was seen to raise on configurations and weights that do not fit.
 _BROKEN: Final = (
     ArithmeticError,
@@ -47,6 +48,7 @@ _BROKEN: Final = (
     AttributeError,
     ImportError,
     LookupError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
@@ -80,6 +82,12 @@ class Transformers:
         """`name` is the config.json; the other files are looked for beside it."""
         settings = _json(files, name)
         _refuse(name, settings)
+        for key in _UNSUPPORTED:
+            if settings.get(key):
+                raise FormatError(
+                    f'"{name}" has a {key}: such models are not loaded here',
+                    hint="open the package to a folder and load it with its own library",
+                )
         folder = posixpath.dirname(name)
         weights = _weights(files, folder, options)
         transformers = require("transformers", extra="torch")
@@ -122,8 +130,6 @@ def _refuse(name: str, value: Any) -> None:
             reason = _REFUSED.get(key) if item else None
             if key.endswith("attn_implementation") and item not in {None, "eager", "sdpa"}:
                 reason = "asks for kernels from a hub"  # "owner/name" is downloaded and run
-            if key == "use_pretrained_backbone" and item:
-                reason = "asks for weights from a hub"
             if reason:
                 raise UnsafeFormat(
                     f'"{name}" {reason} ("{key}")',

@@ -76,9 +76,11 @@ def encrypt(
     )
 
 
-def decrypt(data: bytes, passphrase: bytes, *, kind: str) -> bytes:
+def decrypt(
+    data: bytes, passphrase: bytes, *, kind: str, limit: int = limits.KEYSTORE_BYTES
+) -> bytes:
     """Raise TrustError for a wrong passphrase, FormatError for another kind of file."""
-    document = canonical.decode(data.strip(), _Encrypted, limit=limits.KEYSTORE_BYTES, what=kind)
+    document = canonical.decode(data.strip(), _Encrypted, limit=limit, what=kind)
     if document.kind != kind:
         raise FormatError(f"this is a {document.kind}, not a {kind}")
     cost = passphrases.Cost(document.memory_kib, document.passes, document.lanes)

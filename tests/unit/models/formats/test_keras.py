@@ -167,6 +167,7 @@ def test_weights_that_point_elsewhere_are_refused(files, make):
         load(altered(files, weights=weights(make)))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
 def test_groups_that_contain_themselves_end():
     def circle(file):
         file.create_group("x")["y"] = file["/"]

@@ -70,7 +70,9 @@ BROKEN = {
     "missing data": header("{'descr': '<f8', 'fortran_order': False, 'shape': (2,)}", b"1"),
     "extra data": header("{'descr': '|u1', 'fortran_order': False, 'shape': (2,)}", b"123"),
     "a huge shape": header("{'descr': '<f8', 'fortran_order': False, 'shape': (1<<60,)}"),
-    "an impossible width": header("{'descr': '<f7', 'fortran_order': False, 'shape': ()}", b"1234567"),
+    "an impossible width": header(
+        "{'descr': '<f7', 'fortran_order': False, 'shape': ()}", b"1234567"
+    ),
 }
 
 

@@ -89,11 +89,19 @@ def test_refused(files):
 
 
 def test_a_header_says_where_everything_is():
-    files = built({"b": entry(), "a": entry(offsets=(4, 8)), "z": entry(shape=(0, 9), offsets=(4, 4))}, b"12345678")
+    files = built(
+        {"b": entry(), "a": entry(offsets=(4, 8)), "z": entry(shape=(0, 9), offsets=(4, 4))},
+        b"12345678",
+    )
     header = read_header(files, "m.safetensors")
     assert [info.name for info in header.tensors] == ["b", "z", "a"]
     assert header.tensors[2].offset == header.start + 4
-    assert load_tensor(files, "m.safetensors", header.tensors[2], "numpy").tolist() == [53, 54, 55, 56]
+    assert load_tensor(files, "m.safetensors", header.tensors[2], "numpy").tolist() == [
+        53,
+        54,
+        55,
+        56,
+    ]
     assert load_tensor(files, "m.safetensors", header.tensors[1], "torch").shape == (0, 9)
 
 

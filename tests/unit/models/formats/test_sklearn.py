@@ -21,20 +21,20 @@ def load(files, *trusted):
 
 
 def test_a_regression_predicts_the_same():
-    X, y = datasets.load_breast_cancer(return_X_y=True)
-    model = linear_model.LogisticRegression(max_iter=10_000, solver="liblinear").fit(X, y)
-    assert np.array_equal(load(to_files(model)).predict_proba(X), model.predict_proba(X))
+    x, y = datasets.load_breast_cancer(return_X_y=True)
+    model = linear_model.LogisticRegression(max_iter=10_000, solver="liblinear").fit(x, y)
+    assert np.array_equal(load(to_files(model)).predict_proba(x), model.predict_proba(x))
 
 
 def test_a_forest_needs_its_trees_vouched_for():
-    X, y = datasets.load_iris(return_X_y=True)
-    model = ensemble.RandomForestClassifier(5, random_state=0).fit(X, y)
+    x, y = datasets.load_iris(return_X_y=True)
+    model = ensemble.RandomForestClassifier(5, random_state=0).fit(x, y)
     files = to_files(model)
     with pytest.raises(UnsafeFormat, match=r"sklearn\.tree\._tree\.Tree") as error:
         load(files)
     assert "trusted=['sklearn.tree._tree.Tree']" in (error.value.hint or "")
     loaded = load(files, "sklearn.tree._tree.Tree")
-    assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    assert np.array_equal(loaded.predict_proba(x), model.predict_proba(x))
 
 
 def altered(**members):

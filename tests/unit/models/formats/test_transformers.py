@@ -8,6 +8,7 @@ from counterseal.errors import FormatError, UnsafeFormat
 from counterseal.models.files import MemoryFiles, read
 from counterseal.models.formats.seam import LoadOptions
 from counterseal.models.formats.transformers import Transformers
+from counterseal.models.inspection import inspect
 from counterseal.models.loading import load
 from counterseal.models.names import walk
 from counterseal.models.objects import to_files
@@ -63,7 +64,9 @@ def folder(model, *, shards=1, prefix="", **config):
 @pytest.mark.parametrize("prefix", ["", "deep/er/"])
 def test_tied_and_sharded_weights_find_their_place(shards, prefix):
     model = tiny()
-    ours = load(MemoryFiles(folder(model, shards=shards, prefix=prefix, architectures=["GPT2LMHeadModel"])))
+    ours = load(
+        MemoryFiles(folder(model, shards=shards, prefix=prefix, architectures=["GPT2LMHeadModel"]))
+    )
     assert type(ours.model) is type(model)
     assert ours.tokenizer is None
     tokens = torch.tensor([[1, 2, 3]])
@@ -76,12 +79,13 @@ REFUSED = {
     "code of its own, nested": {"text_config": {"auto_map": {"AutoModel": "x.Y"}}},
     "a kernel from a hub": {"_attn_implementation": "evil/kernel"},
     "weights from a hub": {"backbone": "evil/net", "use_pretrained_backbone": True},
-    "quantization": {"quantization_config": {"quant_method": "bitsandbytes"}},
 }
 
 
 @pytest.mark.parametrize("config", REFUSED.values(), ids=REFUSED)
 def test_what_would_fetch_or_run_more_is_refused(config):
+    with pytest.raises(UnsafeFormat):
+        inspect(MemoryFiles(folder(tiny(), **config)))
     with pytest.raises(UnsafeFormat) as error:
         load(MemoryFiles(folder(tiny(), **config)))
     assert "config.json" in (error.value.hint or "")
@@ -92,6 +96,7 @@ BROKEN = {
     "sizes that do not fit": {"n_embd": 16},
     "a size that is no number": {"n_embd": "many"},
     "more layers than weights": {"n_layer": 2},
+    "quantization": {"quantization_config": {"quant_method": "bitsandbytes"}},
 }
 
 

@@ -1,0 +1,168 @@
+"""counterseal partner"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from counterseal.cli.inspect import _fields, card_text
+from counterseal.cli.output import emit, say, table
+from counterseal.cli.settings import Group, settings
+from counterseal.errors import FormatError, TrustError
+
+
+@click.group("partner", cls=Group)
+def command() -> None:
+    """Partners: pin a card, refresh it, list."""
+
+
+@command.command("add")
+@click.argument("card", type=click.Path(exists=True, dir_okay=False))
+@click.option("--key-id", metavar="WORDS", help="What the partner read aloud: words, digits or hex.")
+@click.option("--name", metavar="NAME", help="What we call them.  [the card's name]")
+def add(card: str, key_id: str | None, name: str | None) -> None:
+    """Pin a partner's card, once.
+
+    The card may come over any line. The key id must not: have the partner read it to you over
+    the phone. Without --key-id it is shown for comparison and asked for.
+    """
+    from counterseal.trust import keyid
+    from counterseal.trust.card import CardDocument
+    from counterseal.trust.history import History
+    from counterseal.trust.partner import Partner
+
+    document = CardDocument.load(card)
+    history = History.verify(document)
+    offered = history.newest.key_id
+    if key_id is None:
+        if not sys.stdin.isatty():
+            raise TrustError(
+                "a card is trusted only after its key id was compared",
+                hint="--key-id 'the words the partner read to you'",
+            )
+        click.echo(f"{keyid.words(offered)}\n{keyid.digits(offered)}", err=True)
+        question = f"Does {history.name} read the same words or digits to you?"
+        click.confirm(question, abort=True, err=True)
+        key_id = offered
+    partner = Partner.pin(document, key_id=key_id, name=name)
+    settings().partners().add(partner)
+    emit({"name": partner.name, "key_id": partner.key_id}, partner.name)
+    say(f"{partner.name} is pinned until {history.newest.card.expires:%Y-%m-%d}")
+
+
+@command.command("list")
+def list_partners() -> None:
+    """List pinned partners and the state of their keys."""
+    partners = settings().partners().list()
+    now = datetime.now(UTC)
+    emit(
+        [{"name": p.name, "key_id": p.key_id, "state": state(p.history, now)} for p in partners],
+        table({p.name: state(p.history, now) for p in partners})
+        if partners
+        else "no partner yet: counterseal partner add CARD",
+    )
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--statement-key", is_flag=True, help="Print the PEM for `model_signing verify key`.")
+def show(name: str, statement_key: bool) -> None:  # noqa: FBT001
+    """Show a pinned partner's card and key id."""
+    from counterseal.cli.id import print_statement_key
+    from counterseal.jobs.inspect import card_facts
+
+    partner = settings().partners().get(name)
+    if statement_key:
+        print_statement_key(partner.history)
+        return
+    facts = card_facts(partner.history)
+    prekeys = len(partner.prekeys.keys) if partner.prekeys else 0
+    emit(
+        {**_fields(facts), "called": name, "prekeys": prekeys},
+        f"{card_text(facts)}\nprekeys from them: {prekeys} (some may be used up)",
+    )
+
+
+@command.command("refresh")
+@click.argument("name")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+def refresh(name: str, file: str) -> None:
+    """Take over a partner's newer card (rotation, revocation) or a bundle of prekeys.
+
+    Needs no new comparison: the new card must continue the pinned history. An older or a
+    contradicting one is refused.
+    """
+    from counterseal.trust import atomic, prekeys
+    from counterseal.trust.card import CardDocument
+    from counterseal.wire import canonical, limits
+    from counterseal.wire.dsse import Envelope
+
+    book = settings().partners()
+    book.get(name)
+    data = atomic.read_bounded(Path(file), limits.CARD_DOCUMENT_BYTES, what="card").strip()
+    if f'"payloadType":"{prekeys.PREKEYS_TYPE}"'.encode() in data[-65536:]:
+        envelope = canonical.decode(
+            data, Envelope, limit=limits.PREKEY_BUNDLE_BYTES, what="prekey bundle"
+        )
+        count = _add_prekeys(name, envelope)
+        emit({"name": name, "prekeys": count}, name)
+        say(f"{count} prekeys of {name}: as many packages get forward secrecy")
+        return
+    before, after = book.refresh(name, CardDocument.parse(data))
+    now = datetime.now(UTC)
+    emit(
+        {"name": name, "key_id": after.key_id, "changed": before.key_id != after.key_id}
+        | {"state": state(after.history, now)},
+        name,
+    )
+    say(f"{name}: {state(after.history, now)}, card {after.history.newest.card.serial}")
+
+
+@command.command("remove")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget a partner. Packages from them are refused from then on."""
+    book = settings().partners()
+    book.get(name)
+    if not settings().yes:
+        click.confirm(f"Forget {name}, and that we compared their key id?", abort=True, err=True)
+    book.remove(name)
+    emit({"removed": name}, name)
+
+
+def state(history: object, now: datetime) -> str:
+    """One word or two about a history's newest card."""
+    from counterseal.trust.history import History
+
+    if not isinstance(history, History):
+        raise TypeError
+    newest = history.newest
+    if newest.revoked is not None:
+        return f"REVOKED ({newest.revoked.reason})"
+    if newest.card.expired(at=now):
+        return f"EXPIRED on {newest.card.expires:%Y-%m-%d}"
+    return f"good until {newest.card.expires:%Y-%m-%d}"
+
+
+def _add_prekeys(name: str, envelope: object) -> int:
+    """Find which of our identities the bundle was made for."""
+    from counterseal.trust.identity import Identity
+    from counterseal.wire.dsse import Envelope
+
+    if not isinstance(envelope, Envelope):
+        raise TypeError
+    home = settings().home
+    now = datetime.now(UTC)
+    failure: TrustError | None = None
+    for ours in home.identities():
+        us = Identity.load_history(ours, home=home)
+        try:
+            partner = settings().partners().add_prekeys(name, envelope, us=us, at=now)
+        except TrustError as error:
+            failure = error
+        else:
+            return len(partner.prekeys.keys) if partner.prekeys else 0
+    raise failure or FormatError("there is no identity here the prekeys could be for")

@@ -1,0 +1,171 @@
+"""What every command shares: global options, passphrases, the identity to act as."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from counterseal.errors import CountersealError, TrustError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from counterseal.trust.home import Home
+    from counterseal.trust.identity import Identity
+    from counterseal.trust.partner import PartnerBook
+
+__all__ = ["Command", "Group", "Settings", "identity_option", "passphrase_option", "settings"]
+
+
+@dataclass(slots=True)
+class Settings:
+    """Global options; they may stand before or after the command's name."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    yes: bool = False
+    progress: bool = True
+    home_path: str | None = None
+    _home: Home | None = None
+
+    @property
+    def home(self) -> Home:
+        """One object for the whole command: two would be two connections to one store."""
+        from counterseal.trust.home import Home
+
+        if self._home is None:
+            self._home = Home.locate(self.home_path)
+        return self._home
+
+    def partners(self) -> PartnerBook:
+        from counterseal.trust.partner import PartnerBook
+
+        return PartnerBook(self.home.store)
+
+    def identity(self, name: str | None, passphrase_file: str | None) -> Identity:
+        """Unlock the identity to act as: `--as`, or the only one there is."""
+        from counterseal.trust.identity import Identity
+
+        home = self.home
+        chosen = name or home.only_identity()
+        Identity.load_history(chosen, home=home)  # a wrong name must not ask for a passphrase
+        secret = read_passphrase(passphrase_file, f"Passphrase of {chosen}")
+        return Identity.load(chosen, home=home, passphrase=secret)
+
+
+def settings() -> Settings:
+    """The settings of the running command."""
+    root = click.get_current_context().find_root()
+    return root.ensure_object(Settings)
+
+
+def read_passphrase(file: str | None, prompt: str, *, confirm: bool = False) -> bytes:
+    """From a file that only its owner can read, or from the terminal; never from argv."""
+    if file is not None:
+        return _from_file(Path(file))
+    if not sys.stdin.isatty():
+        raise CountersealError(
+            "a passphrase is needed and there is no terminal to ask on",
+            hint="--passphrase-file FILE [env COUNTERSEAL_PASSPHRASE_FILE]",
+        )
+    text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    return text.encode()
+
+
+def _from_file(path: Path) -> bytes:
+    from counterseal.trust import atomic
+    from counterseal.wire import limits
+
+    if stat.S_IMODE(path.stat().st_mode) & 0o077 and stat.S_ISREG(path.stat().st_mode):
+        raise TrustError(f"{path} can be read by others", hint=f"chmod 600 {path}")
+    data = atomic.read_bounded(path, limits.PASSPHRASE_FILE_BYTES, what="passphrase file")
+    secret = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not secret:
+        raise CountersealError(f"{path} is empty")
+    return secret
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value is not None:
+            setattr(context.find_root().ensure_object(Settings), name, value)
+
+    return callback
+
+
+def _globals(*, hidden: bool) -> list[click.Parameter]:
+    def flag(*names: str, to: str, text: str, value: bool = True) -> click.Option:
+        return click.Option(
+            [*names, f"_{to}"],
+            is_flag=True,
+            flag_value=value,
+            default=None,
+            expose_value=False,
+            hidden=hidden,
+            help=text,
+            callback=_set(to),
+        )
+
+    home = click.Option(
+        ["--home", "_home"],
+        type=click.Path(),
+        metavar="DIR",
+        expose_value=False,
+        hidden=hidden,
+        help="Where identities and partners are kept.  [env: COUNTERSEAL_HOME]",
+        callback=_set("home_path"),
+    )
+    return [
+        flag("--json", to="json", text="Print data and errors as JSON."),
+        flag("-q", "--quiet", to="quiet", text="Say nothing but data and errors."),
+        flag("-v", "--verbose", to="verbose", text="Show tracebacks of unexpected errors."),
+        flag("--yes", to="yes", text="Answer yes to questions that may be answered so."),
+        flag("--no-progress", to="progress", text="No progress bar.", value=False),
+        home,
+    ]
+
+
+class Command(click.Command):
+    """A command that also takes the global options, so that they may stand at the end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _globals(hidden=True)
+
+
+class Group(click.Group):
+    """A noun with its verbs."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _globals(hidden=True)
+
+
+Group.group_class = Group
+
+
+identity_option = click.option(
+    "--as", "as_name", metavar="NAME", help="Our identity, if there are several."
+)
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(),
+    metavar="FILE",
+    envvar="COUNTERSEAL_PASSPHRASE_FILE",
+    help="Read the identity's passphrase from FILE.  [env: COUNTERSEAL_PASSPHRASE_FILE]",
+)
+
+
+def check_output_exists(path: str) -> None:
+    """Fail before long work rather than after it."""
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} exists")
