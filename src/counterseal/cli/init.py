@@ -9,11 +9,11 @@ import click
 from counterseal.cli.output import emit, say
 from counterseal.cli.settings import (
     Command,
-    check_output_exists,
     passphrase_option,
     read_passphrase,
     settings,
 )
+from counterseal.errors import CountersealError
 
 
 @click.command("init", cls=Command)
@@ -36,8 +36,14 @@ def command(name: str, card: str | None, hardware_suite: bool, passphrase_file: 
 
     check_name(name)
     path = card or f"{name}.card"
-    check_output_exists(path)
     home = settings().home
+    if name in home.identities():
+        raise CountersealError(
+            f"there is an identity {name} in {home.path} already",
+            hint="counterseal id card writes its card; another name makes another identity",
+        )
+    if Path(path).exists():
+        raise CountersealError(f"{path} exists", hint="--card FILE writes the card elsewhere")
     secret = read_passphrase(passphrase_file, f"New passphrase for {name}", confirm=True)
     identity = Identity.create(name, home=home, passphrase=secret, hardware=hardware_suite)
     identity.card().save(Path(path))

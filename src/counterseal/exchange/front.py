@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from counterseal.crypto.digest import sha256
 from counterseal.errors import FormatError
+from counterseal.exchange import header as headers
 from counterseal.exchange import layout, stanza
 from counterseal.exchange.header import PACKAGE_TYPE, Core, Header
 from counterseal.exchange.plan import ForKeys, ForPassphrase
@@ -41,6 +42,7 @@ def build(
         size=size,
     )
     envelope = canonical.encode(by.sign(header, PACKAGE_TYPE, at=at))
+    headers.parse(envelope)  # what a reader would refuse (a charter with a space) is not written
     lengths = layout.Lengths(len(envelope), len(stanzas))
     if lengths.end > body:
         raise ValueError("the header and stanzas do not fit before the body")

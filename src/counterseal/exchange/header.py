@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
+from counterseal.crypto.chunked import sealed_bytes
 from counterseal.crypto.derive import bind
-from counterseal.crypto.digest import sha256
+from counterseal.crypto.digest import DIGEST_BYTES, sha256
 from counterseal.errors import ExpiredKey, FormatError
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message, Timestamp
@@ -27,6 +28,10 @@ __all__ = ["PACKAGE_TYPE", "SUITE", "Core", "Header", "parse"]
 PACKAGE_TYPE: Final = "application/vnd.counterseal.package.v1+json"
 SUITE: Final = "counterseal-1"
 _MAX_INT: Final = 2**53 - 1
+# It is read whole, so a sender must not choose how much memory that takes.
+MAX_MANIFEST: Final = sealed_bytes(
+    limits.KIB + limits.MANIFEST_JSON_BYTES + DIGEST_BYTES * limits.LEAVES
+)
 
 Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
 CharterId = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,128}\Z")]
@@ -82,4 +87,6 @@ def parse(data: bytes) -> tuple[Envelope, Header]:
     )
     if not header.body < header.size or header.core.manifest_bytes > header.size - header.body:
         raise FormatError("the header's offsets contradict each other")
+    if header.core.manifest_bytes > MAX_MANIFEST:
+        raise FormatError("the manifest is longer than it may be")
     return envelope, header

@@ -7,6 +7,7 @@ tags alone prove nothing against another recipient, who holds the same content k
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -68,14 +69,13 @@ class FileSealing:
         """All tasks of this file. SHA-256 is sequential, so it goes first, beside the leaves."""
         reader = self._reader = _open(source, name, self.message.size)
         leaves = leaf_count(self.message.size)
-        remaining = leaves + self._with_sha256
+        # One atomic step for the threads that share it, unlike `remaining -= 1`.
+        others_left = itertools.count(leaves + self._with_sha256 - 1, -1)
 
         def task(work: Callable[[_Reader, Scratch], int]) -> Task:
             def run(scratch: Scratch) -> int:
-                nonlocal remaining
                 count = work(reader, scratch)
-                remaining -= 1
-                if not remaining:
+                if next(others_left) == 0:
                     reader.check()
                     reader.close()
                 return count

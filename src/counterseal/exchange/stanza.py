@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from counterseal.crypto import passphrase as passphrases
@@ -211,11 +212,9 @@ def _parse_key(piece: bytes) -> KeyStanza:
     suite, has_prekey = _TYPES[piece[0]]
     share = suite.sealed_bytes(KEY_BYTES)
     widths = [HINT_BYTES, HINT_BYTES * has_prekey, share, share * has_prekey]
-    fields, at = [], 1
-    for width in widths:
-        fields.append(piece[at : at + width])
-        at += width
-    return KeyStanza(suite, *fields, wrapped=piece[at:])
+    ends = list(accumulate(widths, initial=1))
+    hint_, prekey, share1, share2 = (piece[a:b] for a, b in pairwise(ends))
+    return KeyStanza(suite, hint_, prekey, share1, share2, piece[ends[-1] :])
 
 
 def _parse_passphrase(piece: bytes) -> PassphraseStanza:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from counterseal.crypto.chunked import leaf_count
 from counterseal.errors import FormatError
 from counterseal.exchange import workers
 from counterseal.exchange.payload import pwrite_all, write_all
-from counterseal.exchange.whole import whole_file, whole_folder
+from counterseal.jobs import extraction
 from counterseal.models import inspection, loading
-from counterseal.models.statement import SIGNATURE_NAME
+from counterseal.models.files import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from counterseal.exchange.header import Header
     from counterseal.exchange.reader import PackageFiles
@@ -72,8 +70,6 @@ class SealedPackage:
     def read(self, name: str, offset: int = 0, length: int | None = None) -> bytearray:
         """Decrypt a part of one file; only the leaves that cover it are touched."""
         self._check_open()
-        from counterseal.models.files import read
-
         return read(self.files, name, offset, length)
 
     def load(
@@ -114,16 +110,9 @@ class SealedPackage:
         `FILE.sig`. Raises UnsafeFormat before anything is written.
         """
         self._inspect()
-        target = Path(output)
-        if self.manifest.layout == "file":
-            return self._extract_file(target, replace=replace, progress=progress, threads=threads)
-        if SIGNATURE_NAME in self.names() and self.manifest.statement is not None:
-            raise FormatError(f'the package holds a file "{SIGNATURE_NAME}" and a statement')
-        with whole_folder(target) as folder:
-            self._fill(folder, progress, threads)
-            if self.manifest.statement is not None:
-                (folder / SIGNATURE_NAME).write_text(self.manifest.statement)
-        return target
+        return extraction.extract(
+            self.files, Path(output), replace=replace, progress=progress, threads=threads
+        )
 
     def write_to(self, stream: IO[bytes]) -> None:
         """Write the one file of the package to a stream, leaf by verified leaf.
@@ -156,90 +145,6 @@ class SealedPackage:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(used=kind is None)
-
-    def _extract_file(
-        self,
-        target: Path,
-        *,
-        replace: bool,
-        progress: Callable[[int, int], None] | None,
-        threads: int | None,
-    ) -> Path:
-        name = self.names()[0]
-        if "/" in name:  # a folder in it could be a link that leads somewhere else
-            raise FormatError("the one file of the package is named as if it were in a folder")
-        if target.is_dir():
-            target /= name
-        signature = target.with_name(f"{target.name}.sig")
-        statement = self.manifest.statement
-        if statement is not None and not replace and os.path.lexists(signature):
-            raise FileExistsError(f"{signature} exists")
-        with whole_file(target, replace=replace) as descriptor:
-            self._write_leaves(name, descriptor, progress, threads)
-            if statement is not None:
-                with whole_file(signature, replace=replace) as beside:
-                    pwrite_all(beside, memoryview(statement.encode()), 0)
-        return target
-
-    def _write_leaves(
-        self,
-        name: str,
-        descriptor: int,
-        progress: Callable[[int, int], None] | None,
-        threads: int | None,
-    ) -> None:
-        size = self.files.size(name)
-        tasks = self.files.leaf_tasks(
-            name, lambda start, data: pwrite_all(descriptor, data, start)
-        )
-        count = leaf_count(size)
-        workers.run(tasks, total=size, count=count, progress=progress, threads=threads)
-
-    def _fill(
-        self, folder: Path, progress: Callable[[int, int], None] | None, threads: int | None
-    ) -> None:
-        sizes = [self.files.size(name) for name in self.names()]
-
-        def tasks() -> Iterator[Callable[[workers.Scratch], int]]:
-            for name in self.names():
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                yield from self._file_tasks(name, os.open(path, flags, 0o644))
-
-        workers.run(
-            tasks(),
-            total=sum(sizes),
-            count=sum(leaf_count(size) for size in sizes),
-            progress=progress,
-            threads=threads,
-        )
-
-    def _file_tasks(
-        self, name: str, descriptor: int, closing: Callable[[int], None]
-    ) -> Iterable[Callable[[workers.Scratch], int]]:
-        """Tasks that write one file; the last to finish makes it durable and closes it."""
-        remaining = leaf_count(self.files.size(name))
-
-        def counted(
-            task: Callable[[workers.Scratch], int],
-        ) -> Callable[[workers.Scratch], int]:
-            def run(scratch: workers.Scratch) -> int:
-                nonlocal remaining
-                done = task(scratch)
-                remaining -= 1
-                if not remaining:
-                    os.fsync(descriptor)
-                    closing(descriptor)  # before: a number may be given out again at once
-                    os.close(descriptor)
-                return done
-
-            return run
-
-        tasks = self.files.leaf_tasks(
-            name, lambda start, data: pwrite_all(descriptor, data, start)
-        )
-        return map(counted, tasks)
 
     def _index(self) -> loading.TensorIndex:
         self._inspect()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, cast
 
 from counterseal.crypto.passphrase import Cost
 from counterseal.errors import FormatError
@@ -136,7 +136,7 @@ def seal(
     used = [r.prekey[0] for r in recipients if r.prekey] if isinstance(recipients, tuple) else []
     with _output(output, replace=replace) as (descriptor, spool):
         if streamed:
-            sealed = _seal_stream(source, plan, by, descriptor, spool, progress)
+            sealed = _seal_stream(cast("IO[bytes]", source), plan, by, descriptor, spool, progress)
         else:
             sealed = writer.write(
                 found.files, plan, by=by, output=descriptor, progress=progress, threads=threads
@@ -161,19 +161,20 @@ def recipient_of(partner: Partner | CardDocument, sent: SentBook, *, at: datetim
 
 def _find(source: Any, statement: bool) -> _Source:  # noqa: FBT001
     if isinstance(source, SealedPackage):
-        document = source.files.manifest.document
-        layout = document.layout
-        return _Source(source.files, document.model, layout, signature=document.statement)
+        carried = source.manifest
+        return _Source(
+            source.files, carried.model, carried.layout, signature=carried.statement
+        )
     if not isinstance(source, str | os.PathLike):
         files = objects.to_files(source)
         return _Source(files, "model", "file" if len(files.names()) == 1 else "folder")
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
-    carried = [SIGNATURE_NAME] if statement and path.is_dir() else []
-    on_disk, skipped = names.walk(path, skip=carried)
+    apart = [SIGNATURE_NAME] if statement and path.is_dir() else []
+    on_disk, skipped = names.walk(path, skip=apart)
     signature = None
-    if carried and (path / SIGNATURE_NAME).is_file():
+    if apart and (path / SIGNATURE_NAME).is_file():
         signature = _read_signature(path)
     layout: Literal["file", "folder"] = "folder" if path.is_dir() else "file"
     model = path.resolve().name if path.is_dir() else path.stem

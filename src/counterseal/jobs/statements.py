@@ -78,6 +78,8 @@ def carry(text: str, *, layout: str, by: Identity) -> StatementMaker | None:
                 continue
             if history.identity == by.history.identity:
                 return None
+            if dated.revoked is not None:  # nobody could open what we would send along
+                raise RevokedKey(f'the statement was signed with a revoked key of "{history.name}"')
             owner = Owner(identity=history.identity, card=dated.key_id)
             _check_signatures(parsed, dated)
             return StatementMaker(owner, lambda _: text, _unchanged(text, parsed, layout))

@@ -1,0 +1,22 @@
+"""`tests/support` becomes importable (`import workshop`), and a cast of identities for each test."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+import workshop
+
+
+@pytest.fixture
+def cast():
+    """lab (sender), clinic and bank (recipients), rival (a third party with keys of its own)."""
+    return workshop.Cast()
+
+
+@pytest.fixture
+def bench(cast, tmp_path):
+    """The cast with a folder to work in."""
+    return workshop.Bench(cast, tmp_path)
