@@ -10,12 +10,10 @@ import contextlib
 import json
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -56,7 +54,12 @@ from counterseal.trust.keystores.file import FileKeystore
 from counterseal.trust.keystores.keyring import Generation, KeyRing
 from counterseal.trust.partner import Partner
 from counterseal.wire import canonical, limits
-from counterseal.wire.dsse import Envelope, EnvelopeSignature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from counterseal.wire.dsse import Envelope, EnvelopeSignature
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -89,9 +92,9 @@ def lab() -> History:
 @cache
 def rotated() -> History:
     """Two cards; the second replaces the first on day 10, grace is 14 days."""
-    return succession.next_card(
-        lab(), keys("lab2"), by=[keys("lab1").signing], at=NOW + 10 * DAY
-    )[1]
+    return succession.next_card(lab(), keys("lab2"), by=[keys("lab1").signing], at=NOW + 10 * DAY)[
+        1
+    ]
 
 
 @cache
@@ -191,9 +194,7 @@ def another_type() -> CardDocument:
 
 def swapped_key() -> CardDocument:
     envelope = lab().document.cards[0]
-    card = change(
-        lab().newest.card, agreement=AgreementPublic.of(keys("thief").agreement.public)
-    )
+    card = change(lab().newest.card, agreement=AgreementPublic.of(keys("thief").agreement.public))
     return document(change(envelope, payload=canonical.encode(card)))
 
 
@@ -464,9 +465,7 @@ SUCCESSION: dict[str, tuple[Callable[[], object], type[Exception]]] = {
     "a successor signed by a key two cards back is refused": (
         verify(
             lambda: extended(
-                sign(
-                    successor("thief", of=rotated(), created=NOW + 20 * DAY), "thief", "lab1"
-                ),
+                sign(successor("thief", of=rotated(), created=NOW + 20 * DAY), "thief", "lab1"),
                 of=rotated(),
             )
         ),
@@ -514,15 +513,11 @@ SUCCESSION: dict[str, tuple[Callable[[], object], type[Exception]]] = {
         FormatError,
     ),
     "a revocation by one recovery key of two needed is refused": (
-        verify(
-            lambda: document(*lab().document.cards, revocations=(revocation(recovery_key(0)),))
-        ),
+        verify(lambda: document(*lab().document.cards, revocations=(revocation(recovery_key(0)),))),
         BadSignature,
     ),
     "a card signature in the place of a revocation is refused": (
-        verify(
-            lambda: document(*lab().document.cards, revocations=lab().document.cards)
-        ),
+        verify(lambda: document(*lab().document.cards, revocations=lab().document.cards)),
         FormatError,
     ),
     "the revoked key has no say over its successor": (
@@ -698,13 +693,9 @@ KEY_IDS: dict[str, tuple[Callable[[], object], type[Exception]]] = {
         "with one other word": other_word,
         "with two words exchanged": exchanged_words,
         "without its last word": lambda: keyid.words(lab().identity).rpartition("-")[0],
-        "with one other digit": lambda: other_digit(
-            keyid.digits(lab().identity), 0, "0123456789"
-        ),
+        "with one other digit": lambda: other_digit(keyid.digits(lab().identity), 0, "0123456789"),
         "without its last digit": lambda: keyid.digits(lab().identity)[:-1],
-        "with one other hex character": lambda: other_digit(
-            lab().identity, 63, "0123456789abcdef"
-        ),
+        "with one other hex character": lambda: other_digit(lab().identity, 63, "0123456789abcdef"),
         "of 63 hex characters": lambda: lab().identity[:-1],
         "with something after it": lambda: lab().identity + "0",
         "that is empty": str,
@@ -745,9 +736,7 @@ BYTES: dict[str, tuple[Callable[[], object], type[Exception]]] = {
         "deeply nested lists are refused": parsed(lambda: b"[" * 4_000_000),
         "deeply nested cards are refused": parsed(lambda: b'{"cards":[' * 400_000),
         "deeply nested unknown fields are refused": parsed(lambda: b'{"a":' * 800_000),
-        "a JSON key that stands twice is refused": edited(
-            b'"format":1', b'"format":1,"format":1'
-        ),
+        "a JSON key that stands twice is refused": edited(b'"format":1', b'"format":1,"format":1'),
         "white space is refused": edited(b'"format":1', b'"format": 1'),
         "an unknown field is refused": edited(b'"format":1', b'"extra":0,"format":1'),
         "an unknown version is refused": edited(b'"format":1', b'"format":2'),
@@ -779,7 +768,9 @@ def test_refused(sentence: str) -> None:
         assert type(caught.value) is TrustError
 
 
-@pytest.mark.parametrize("sentence", [name for name in BYTES if "million" in name or "deep" in name])
+@pytest.mark.parametrize(
+    "sentence", [name for name in BYTES if "million" in name or "deep" in name]
+)
 def test_refused_before_it_costs_anything(sentence: str) -> None:
     attack, _ = BYTES[sentence]
     with contextlib.suppress(FormatError):
@@ -953,18 +944,14 @@ HOLES: dict[str, Hole] = {
     "a card whose post-quantum half is bad is refused": Hole(
         VerifyKey, "_pq_is_good", lambda *_: True
     ),
-    "the second P-256 signature of the same card (high s) is refused": Hole(
-        signing, "_der", any_s
-    ),
+    "the second P-256 signature of the same card (high s) is refused": Hole(signing, "_der", any_s),
     "a signature made for another kind of document is refused": Hole(
         signed, "pae", lambda _, payload: payload
     ),
     "a rollback to the card before is refused": Hole(
         history_module, "_check_advance", lambda *_: None
     ),
-    "a fork of what was pinned is refused": Hole(
-        history_module, "_check_advance", lambda *_: None
-    ),
+    "a fork of what was pinned is refused": Hole(history_module, "_check_advance", lambda *_: None),
     "a hidden revocation is noticed": Hole(history_module, "_check_advance", lambda *_: None),
     "a revocation that the thief wrote in the place of the owner's is noticed": Hole(
         history_module, "_check_advance", by_key_id_only
@@ -975,9 +962,7 @@ HOLES: dict[str, Hole] = {
     "the revoked key has no say over its successor": Hole(
         history_module, "_revocations", nothing_barred
     ),
-    "a gap in the serial numbers is refused": Hole(
-        history_module, "_check_place", lambda *_: None
-    ),
+    "a gap in the serial numbers is refused": Hole(history_module, "_check_place", lambda *_: None),
     "recovery below the threshold is refused": Hole(
         history_module, "_enough", lambda found, recovery, _: any(k in found for k in recovery)
     ),
@@ -1063,9 +1048,7 @@ def opens_under_both(first: bytes, second: bytes) -> bytes:
     square = [multiply(x, x) for x in h]
     cube = [multiply(x, y) for x, y in zip(square, h, strict=True)]
     free, length = int.from_bytes(b"any block at all", "big"), 256
-    known = [
-        multiply(free, cube[n]) ^ multiply(length, h[n]) ^ mask[n] for n in range(2)
-    ]
+    known = [multiply(free, cube[n]) ^ multiply(length, h[n]) ^ mask[n] for n in range(2)]
     solved = multiply(known[0] ^ known[1], inverse(square[0] ^ square[1]))
     tag = known[0] ^ multiply(solved, square[0])
     return b"".join(number.to_bytes(16, "big") for number in (free, solved, tag))

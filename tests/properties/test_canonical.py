@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Literal
@@ -49,9 +50,9 @@ outers = st.builds(
     digest=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
     at=st.integers(946684800, 32503679999).map(lambda s: datetime.fromtimestamp(s, UTC)),
     number=st.integers(-(2**53) + 1, 2**53 - 1),
-    items=st.lists(
-        st.builds(Inner, data=st.binary(max_size=40), text=texts), max_size=4
-    ).map(tuple),
+    items=st.lists(st.builds(Inner, data=st.binary(max_size=40), text=texts), max_size=4).map(
+        tuple
+    ),
 )
 
 
@@ -102,14 +103,14 @@ def test_any_json_in_any_field_is_a_value_or_a_format_error(
 
 
 @given(outers, st.data())
-def test_a_changed_byte_is_another_value_or_a_format_error(value: Outer, data: st.DataObject) -> None:
+def test_a_changed_byte_is_another_value_or_a_format_error(
+    value: Outer, data: st.DataObject
+) -> None:
     wire = bytearray(canonical.encode(value))
     place = data.draw(st.integers(0, len(wire) - 1))
     wire[place] ^= data.draw(st.integers(1, 255))
-    try:
+    with contextlib.suppress(FormatError):
         assert read(bytes(wire)) != value
-    except FormatError:
-        pass
 
 
 # --- documents of trust: a single byte changed is always refused ---------------------------
@@ -126,9 +127,7 @@ def rotated() -> History:
     public = recovery.public_part([keys(0).signing], threshold=1)
     first = succession.first("lab", keys(1), recovery=public, at=NOW)[1]
     second = succession.next_card(first, keys(2), by=[keys(1).signing], at=NOW)[1]
-    return succession.revoke(
-        second, first.identity, by=[keys(2).signing], reason="lost", at=NOW
-    )
+    return succession.revoke(second, first.identity, by=[keys(2).signing], reason="lost", at=NOW)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -69,7 +70,7 @@ def live(life: list[tuple[str, int]]) -> list[History]:
 @given(steps)
 def test_an_honest_life_verifies_and_only_forwards(life: list[tuple[str, int]]) -> None:
     states = live(life)
-    for older, newer in zip(states, states[1:], strict=False):
+    for older, newer in pairwise(states):
         again = CardDocument.parse(newer.document.encode())
         assert History.verify(again, pinned=older) == newer
         if older.document != newer.document:
@@ -95,9 +96,7 @@ def test_at_most_the_newest_key_is_current_and_no_revoked_one_ever_counts(
         pass
     for place, dated in enumerate(history.cards):
         try:
-            found = history.for_signature(
-                dated.key_id, made=NOW + timedelta(days=made), at=moment
-            )
+            found = history.for_signature(dated.key_id, made=NOW + timedelta(days=made), at=moment)
         except CountersealError:
             continue
         assert found is dated
@@ -113,9 +112,11 @@ def test_parts_left_out_or_moved_are_refused(
     document = newest.document
     count = len(document.cards)
     kept = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=count + 1))
-    revocations = data.draw(st.lists(st.sampled_from(document.revocations), unique=True)) if (
-        document.revocations
-    ) else []
+    revocations = (
+        data.draw(st.lists(st.sampled_from(document.revocations), unique=True))
+        if (document.revocations)
+        else []
+    )
     changed = CardDocument(
         kind="cards",
         format=1,

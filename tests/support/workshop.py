@@ -106,7 +106,7 @@ class Bench:
         """Seal honestly; returns the path of the package."""
         output = self.path(".sealed")
         by = by or self.cast.lab
-        if "passphrase" not in more:
+        if to or "passphrase" not in more:
             more["to"] = [
                 self.cast.partner(one) if isinstance(one, Identity) else one
                 for one in (to or [self.cast.clinic])
@@ -259,10 +259,6 @@ def document(entries, *, layout="folder", model="scan", version=1, owner=None, s
     }
 
 
-def seal_message(message, data):
-    return message.seal_whole(data)
-
-
 def leaves_of(data):
     return b"".join(
         leaf_digest(data[start : start + LEAF_BYTES]) for start in range(0, len(data), LEAF_BYTES)
@@ -364,17 +360,18 @@ class Cut:
 
     def apply(self, patch):
         module_name, _, path = self.where.partition(":")
-        owner = module = importlib.import_module(module_name)
+        owner = importlib.import_module(module_name)
         *outer, name = path.split(".")
         for part in outer:
             owner = getattr(owner, part)
         function = inspect.getattr_static(owner, name)
-        kind = type(function) if isinstance(function, classmethod | staticmethod) else None
-        source = textwrap.dedent(inspect.getsource(function.__func__ if kind else function))
+        source = getattr(function, "cut", None) or textwrap.dedent(inspect.getsource(function))
         assert source.count(self.old) == 1, f"{self.where} does not have {self.old!r} once"
+        source = source.replace(self.old, self.new)
         scope = {}
-        code = "from __future__ import annotations\n" + source.replace(self.old, self.new)
-        exec(compile(code, f"<{self.where} cut>", "exec"), module.__dict__, scope)
+        code = compile(f"from __future__ import annotations\n{source}", f"<{self.where}>", "exec")
+        exec(code, function.__globals__, scope)
+        scope[name].cut = source  # so that a second cut can be made in the same function
         patch.setattr(owner, name, scope[name])
 
 
@@ -404,5 +401,37 @@ def reseal_leaf(key, index, size, sealed, leaf, plain):
     return bytes(changed)
 
 
-__all__ = [name for name in dir() if not name.startswith("_")]
-_ = (bind, leaf_count, EnvelopeSignature)
+
+@dataclass(frozen=True)
+class Attack:
+    """`make` prepares it and returns what the victim then runs, which returns what the attacker
+    wanted to be true. `error` is how the victim refuses; `without` are the checks that stop it.
+    """
+
+    make: object
+    error: type
+    without: tuple = ()
+
+    def is_refused(self, bench):
+        import pytest
+
+        victim = self.make(bench)
+        with pytest.raises(self.error) as caught:
+            victim()
+        assert caught.value.message
+        return caught.value
+
+    def works_undefended(self, bench, patch):
+        for cut in self.without:
+            cut.apply(patch)
+        assert self.make(bench)() is True
+
+
+def attack(error, *without):
+    """Decorator: a function that prepares an attack becomes a row of a table."""
+    return lambda make: Attack(make, error, without)
+
+
+def undefended(table):
+    """The rows for which one can show that the check is what stops them."""
+    return [sentence for sentence, row in table.items() if row.without]

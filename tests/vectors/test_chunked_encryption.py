@@ -46,9 +46,7 @@ PYCA: list[dict[str, Any]] = [
 
 
 @pytest.fixture(autouse=True)
-def the_hash_of_the_vector(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def the_hash_of_the_vector(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "pyca" in request.node.name:
         monkeypatch.setattr(chunked, "hashes", SimpleNamespace(SHA512=hashes.SHA256))
 

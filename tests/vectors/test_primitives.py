@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import resources
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import mldsa, mlkem
@@ -13,6 +13,9 @@ from counterseal.crypto import derive, passphrase
 from counterseal.crypto.agreement import AgreementKey, AgreementSuite
 from counterseal.crypto.signing import Signature, SigningKey, SigningSuite
 from counterseal.errors import BadSignature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VECTORS = resources.files("cryptography_vectors")
 ED25519_SEED = bytes(range(32))
@@ -35,7 +38,9 @@ def records(*path: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "record", list(islice(records("asymmetric", "MLKEM", "kat_MLKEM_768.rsp"), 10)), ids=lambda r: r["count"]
+    "record",
+    list(islice(records("asymmetric", "MLKEM", "kat_MLKEM_768.rsp"), 10)),
+    ids=lambda r: r["count"],
 )
 def test_mlkem768(record: dict[str, str]) -> None:
     seed = bytes.fromhex(record["d"] + record["z"])
@@ -47,7 +52,9 @@ def test_mlkem768(record: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", list(islice(records("asymmetric", "MLDSA", "kat_MLDSA_65_det_pure.rsp"), 10)), ids=lambda r: r["count"]
+    "record",
+    list(islice(records("asymmetric", "MLDSA", "kat_MLDSA_65_det_pure.rsp"), 10)),
+    ids=lambda r: r["count"],
 )
 def test_mldsa65(record: dict[str, str]) -> None:
     key = SigningKey(SigningSuite.ED25519, ED25519_SEED, bytes.fromhex(record["xi"]))
@@ -80,7 +87,9 @@ def test_argon2id(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = passphrase.Argon2id
 
-    def argon2id(*, salt: bytes, length: int, iterations: int, lanes: int, memory_cost: int) -> object:
+    def argon2id(
+        *, salt: bytes, length: int, iterations: int, lanes: int, memory_cost: int
+    ) -> object:
         assert length == 32
         assert (iterations, lanes, memory_cost) == (1, 2, 131072)
         kdf = real(

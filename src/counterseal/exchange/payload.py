@@ -160,7 +160,7 @@ def pread_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
     while done < len(buffer):
         count = os.preadv(descriptor, [buffer[done:]], offset + done)
         if not count:
-            raise FormatError("the package is cut short")
+            raise BadCiphertext("the package is cut short")
         done += count
 
 

@@ -90,15 +90,18 @@ def read_front(descriptor: int, *, data: bytes | None = None) -> Front:
     size = os.fstat(descriptor).st_size
     lengths = layout.parse_fixed(part(0, min(layout.FIXED_BYTES, size)))
     if lengths.end > size:
-        raise FormatError("the package is cut short")
+        raise BadCiphertext("the package is cut short")
     envelope, header = headers.parse(part(layout.FIXED_BYTES, lengths.header))
     if header.size != size:
-        raise FormatError(f"the package has {size} bytes instead of {header.size}: cut or extended")
+        raise BadCiphertext(
+            f"the package has {size} bytes instead of {header.size}: cut or extended",
+            hint="fetch it again",
+        )
     if not lengths.end <= header.body <= layout.MAX_BODY:
         raise FormatError("the body's offset is out of range")
     stanzas = part(layout.FIXED_BYTES + lengths.header, lengths.stanzas)
     if part(lengths.end, header.body - lengths.end).strip(b"\0"):
-        raise FormatError("there is something between the stanzas and the body")
+        raise BadCiphertext("there is something between the stanzas and the body")
     return Front(lengths, envelope, header, stanzas)
 
 

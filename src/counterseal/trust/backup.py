@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from counterseal.errors import FormatError
 from counterseal.trust import atomic
-from counterseal.trust.card import CardDocument
+from counterseal.trust.card import CardDocument  # noqa: TC001 - msgspec reads it at run time
 from counterseal.trust.history import History
 from counterseal.trust.identity import Identity
 from counterseal.trust.keystores import file as keystore_file
 from counterseal.trust.keystores import keyring
 from counterseal.wire import canonical, limits
-from counterseal.wire.canonical import Message, Name
+from counterseal.wire.canonical import Message, Name, PrivateMessage
 
 if TYPE_CHECKING:
     from counterseal.trust.home import Home
@@ -33,16 +33,13 @@ class _Record(Message, frozen=True):
     value: bytes
 
 
-class _Backup(Message, frozen=True):
+class _Backup(PrivateMessage, frozen=True):
     kind: Literal["backup"]
     format: Literal[1]
     name: Name
     document: CardDocument
     ring: bytes
     records: tuple[_Record, ...]
-
-    def __repr__(self) -> str:
-        return "<backup>"
 
 
 def make(identity: Identity, passphrase: bytes) -> bytes:

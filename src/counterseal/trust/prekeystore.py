@@ -8,7 +8,7 @@ from counterseal.crypto.agreement import AgreementKey, AgreementSuite
 from counterseal.trust.card import AgreementPublic
 from counterseal.trust.prekeys import prekey_id
 from counterseal.wire import canonical, limits
-from counterseal.wire.canonical import Hex32, Message, Timestamp
+from counterseal.wire.canonical import Hex32, PrivateMessage, Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,15 +24,12 @@ __all__ = ["PrekeyStore"]
 _KIND: Final = "prekey"
 
 
-class _Stored(Message, frozen=True):
+class _Stored(PrivateMessage, frozen=True):
     suite: AgreementSuite
     classical: bytes
     pq: bytes
     partner: Hex32
     expires: Timestamp
-
-    def __repr__(self) -> str:
-        return "<private prekey>"
 
 
 class PrekeyStore:

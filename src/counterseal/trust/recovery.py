@@ -14,7 +14,7 @@ from counterseal.trust import atomic
 from counterseal.trust.card import Recovery, SigningPublic
 from counterseal.trust.keystores import file as keystore_file
 from counterseal.wire import canonical, limits
-from counterseal.wire.canonical import Message
+from counterseal.wire.canonical import PrivateMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +25,12 @@ __all__ = ["NO_RECOVERY", "load", "public_part", "save"]
 NO_RECOVERY = Recovery(threshold=0, keys=())
 
 
-class _RecoveryKey(Message, frozen=True):
+class _RecoveryKey(PrivateMessage, frozen=True):
     kind: Literal["recovery-key"]
     format: Literal[1]
     suite: SigningSuite
     classical: bytes
     pq: bytes
-
-    def __repr__(self) -> str:
-        return "<recovery key>"
 
 
 def public_part(keys: Sequence[SigningKey], *, threshold: int) -> Recovery:

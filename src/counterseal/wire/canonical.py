@@ -13,14 +13,23 @@ Rules for everything that is decoded, in order:
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import rfc8785
 
 from counterseal.errors import FormatError
 
-__all__ = ["Hex32", "Message", "Name", "Timestamp", "decode", "encode", "timestamp"]
+__all__ = [
+    "Hex32",
+    "Message",
+    "Name",
+    "PrivateMessage",
+    "Timestamp",
+    "decode",
+    "encode",
+    "timestamp",
+]
 
 # \Z and not $, which also matches before a newline at the end: "lab\n" is not "lab".
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
@@ -41,6 +50,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 and 2000 <= value.year < 3000
             ):
                 raise ValueError(f"`{field}` is not a whole second of UTC from 2000 to 2999")
+
+
+class PrivateMessage(Message, frozen=True):
+    """A message with private bytes: neither `repr` nor rich's tracebacks show any of them."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 T = TypeVar("T", bound=Message)

@@ -127,3 +127,17 @@ def test_there_is_no_leaf_outside_the_message(leaf: int) -> None:
 def test_two_messages_with_one_key_never_share_a_salt() -> None:
     salts = {ChunkedMessage(KEY, context=b"", size=0).prefix[:24] for _ in range(50)}
     assert len(salts) == 50
+
+
+@pytest.mark.parametrize("size", [0, 5, LEAF_BYTES, LEAF_BYTES + 5])
+def test_the_whole_message_at_once(size: int) -> None:
+    plain = (b"counterseal" * (size // 11 + 1))[:size]
+    message = ChunkedMessage(KEY, context=b"c", size=size)
+    sealed = message.seal_whole(plain)
+    assert bytes(seal(message, plain)) == sealed
+    assert message.open_whole(sealed) == plain
+    for wrong in (sealed[:-1], sealed + b"\0", sealed[:-1] + bytes([sealed[-1] ^ 1])):
+        with pytest.raises(BadCiphertext):
+            message.open_whole(wrong)
+    with pytest.raises(ValueError, match="another size"):
+        message.seal_whole(plain + b"x")

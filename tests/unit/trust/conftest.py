@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
 from counterseal.crypto.passphrase import Cost
 from counterseal.crypto.signing import SigningKey
 from counterseal.trust import recovery, succession
-from counterseal.trust.history import History
 from counterseal.trust.keystores.keyring import Generation
+
+if TYPE_CHECKING:
+    from counterseal.trust.history import History
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from counterseal.errors import FormatError
 from counterseal.trust.card import CardDocument, key_id
-from counterseal.trust.history import History
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from counterseal.trust.history import History
 
 
 def test_a_saved_card_loads_as_it_was(first: History, tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
-from counterseal.crypto.signing import SigningKey
 from counterseal.errors import BadSignature, ExpiredKey, RevokedKey, TrustError
 from counterseal.trust import succession
 from counterseal.trust.history import CLOCK_SKEW, History
 from counterseal.trust.keystores.keyring import Generation
+
+if TYPE_CHECKING:
+    from counterseal.crypto.signing import SigningKey
 
 DAY = timedelta(days=1)
 Generations = tuple[Generation, ...]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from counterseal.crypto import statement
 from counterseal.crypto.passphrase import Cost
-from counterseal.crypto.signing import SigningKey
 from counterseal.errors import (
     BadCiphertext,
     BadSignature,
@@ -25,6 +24,11 @@ from counterseal.trust.history import History
 from counterseal.trust.home import Home
 from counterseal.trust.identity import Identity, check_name
 from counterseal.trust.keystores import file as keystore_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from counterseal.crypto.signing import SigningKey
 
 DAY = timedelta(days=1)
 
@@ -70,7 +74,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(home: Home, name: str) ->
 
 
 @pytest.mark.parametrize("hardware", [False, True])
-def test_what_it_signs_and_opens(now: datetime, hardware: bool) -> None:
+def test_what_it_signs_and_opens(now: datetime, *, hardware: bool) -> None:
     lab = Identity.create("lab", hardware=hardware, at=now)
     card = lab.current(at=now).card
     assert card.signing.suite.startswith("p256" if hardware else "ed25519")
@@ -118,9 +122,7 @@ def test_the_passphrase_can_be_changed(home: Home, now: datetime) -> None:
         Identity.create("ephemeral", at=now).change_passphrase(b"x")
 
 
-def test_lost_keys_are_recovered(
-    recovery_keys: tuple[SigningKey, ...], now: datetime
-) -> None:
+def test_lost_keys_are_recovered(recovery_keys: tuple[SigningKey, ...], now: datetime) -> None:
     public = recovery.public_part(recovery_keys, threshold=2)
     lab = Identity.create("lab", recovery=public, at=now)
     lab.revoke(reason="compromised", recovery_keys=recovery_keys[:2], at=now)

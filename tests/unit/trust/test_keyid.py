@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from counterseal.errors import TrustError
 from counterseal.trust import keyid
 
 KEY_ID = "0f8e35568d59649fb55fb0e5602dc678dc8910d6822beef4945aee0b5994ef05"

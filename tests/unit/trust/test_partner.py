@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,11 +16,15 @@ from counterseal.errors import (
     UnknownPartner,
 )
 from counterseal.trust import keyid, succession
-from counterseal.trust.history import History
 from counterseal.trust.identity import Identity
 from counterseal.trust.keystores.keyring import Generation
 from counterseal.trust.partner import Partner, PartnerBook
 from counterseal.trust.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from counterseal.trust.history import History
 
 DAY = timedelta(days=1)
 Generations = tuple[Generation, ...]
@@ -28,9 +32,7 @@ Generations = tuple[Generation, ...]
 
 @pytest.fixture(scope="module")
 def rotated(first: History, generations: Generations, now: datetime) -> History:
-    return succession.next_card(
-        first, generations[1], by=[generations[0].signing], at=now + DAY
-    )[1]
+    return succession.next_card(first, generations[1], by=[generations[0].signing], at=now + DAY)[1]
 
 
 @pytest.fixture(scope="module")

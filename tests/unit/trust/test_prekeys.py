@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,11 +11,13 @@ from counterseal.crypto.agreement import AgreementKey
 from counterseal.errors import BadCiphertext, ExpiredKey, FormatError
 from counterseal.trust import prekeys, signed, succession
 from counterseal.trust.card import AgreementPublic
-from counterseal.trust.history import History
 from counterseal.trust.keystores.keyring import Generation, KeyRing
 from counterseal.trust.prekeystore import PrekeyStore
 from counterseal.trust.recovery import NO_RECOVERY
 from counterseal.trust.store import Store
+
+if TYPE_CHECKING:
+    from counterseal.trust.history import History
 
 Generations = tuple[Generation, ...]
 

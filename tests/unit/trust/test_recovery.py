@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from counterseal.crypto.passphrase import Cost
 from counterseal.crypto.signing import SigningKey, SigningSuite
 from counterseal.errors import FormatError, TrustError
 from counterseal.trust import recovery
 from counterseal.trust.keystores import file as keystore_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from counterseal.crypto.passphrase import Cost
 
 
 @pytest.mark.parametrize("suite", list(SigningSuite))

@@ -7,15 +7,13 @@ import copy
 import json
 import pickle
 import traceback
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from pprint import pformat
+from typing import TYPE_CHECKING
 
 import pytest
 
 from counterseal.crypto.agreement import AgreementKey
-from counterseal.crypto.passphrase import Cost
 from counterseal.crypto.signing import SigningKey
 from counterseal.errors import CountersealError, FormatError
 from counterseal.trust import recovery
@@ -26,8 +24,14 @@ from counterseal.trust.keystores.keyring import Generation, KeyRing
 from counterseal.trust.prekeystore import _Stored
 from counterseal.wire import canonical, limits
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from counterseal.crypto.passphrase import Cost
+
 CARD = "a" * 64
-PASSPHRASE = b"a passphrase nobody prints"
+PASSPHRASE = b"correct horse battery staple"
 
 
 @pytest.fixture(scope="module")

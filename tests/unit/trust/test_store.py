@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from counterseal.errors import CountersealError
 from counterseal.trust.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -34,10 +37,15 @@ def test_records(store: Store) -> None:
 
 def test_an_exception_undoes_everything(store: Store) -> None:
     store.put("k", "a", b"1")
-    with pytest.raises(KeyError), store.exclusive():
-        store.put("k", "a", b"2")
-        store.put("k", "b", b"2")
-        raise KeyError
+
+    def half() -> None:
+        with store.exclusive():
+            store.put("k", "a", b"2")
+            store.put("k", "b", b"2")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
     assert store.items("k") == [("a", b"1")]
     with store.exclusive():
         store.put("k", "a", b"3")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
-from counterseal.crypto.signing import SigningKey
 from counterseal.errors import BadSignature, FormatError, RevokedKey, TrustError
 from counterseal.trust import succession
-from counterseal.trust.history import History
 from counterseal.trust.keystores.keyring import Generation
 from counterseal.trust.recovery import NO_RECOVERY
+
+if TYPE_CHECKING:
+    from counterseal.crypto.signing import SigningKey
+    from counterseal.trust.history import History
 
 Generations = tuple[Generation, ...]
 
@@ -108,9 +111,7 @@ def test_after_a_revocation_only_recovery_goes_on(
     now: datetime,
 ) -> None:
     signer = generations[0].signing
-    revoked = succession.revoke(
-        first, first.identity, by=[signer], reason="compromised", at=now
-    )
+    revoked = succession.revoke(first, first.identity, by=[signer], reason="compromised", at=now)
     with pytest.raises(BadSignature):
         succession.next_card(revoked, generations[1], by=[signer], at=now)
     _, history = succession.next_card(revoked, generations[1], by=recovery_keys[:2], at=now)

@@ -62,7 +62,9 @@ REFUSED = {
     "a newline at the end": WIRE + b"\n",
     "two documents": WIRE + WIRE,
     "a byte order mark": b"\xef\xbb\xbf" + WIRE,
-    "another key order": replace(b'"at":"2026-01-02T03:04:05Z","count":3', b'"count":3,"at":"2026-01-02T03:04:05Z"'),
+    "another key order": replace(
+        b'"at":"2026-01-02T03:04:05Z","count":3', b'"count":3,"at":"2026-01-02T03:04:05Z"'
+    ),
     "a float": replace(b'"count":3', b'"count":3.0'),
     "an exponent": replace(b'"count":3', b'"count":3e0'),
     "minus zero": replace(b'"count":3', b'"count":-0'),

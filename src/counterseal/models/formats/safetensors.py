@@ -200,12 +200,15 @@ def _require_dtype(info: TensorInfo, framework: Framework) -> None:
 
 
 def _allocate(framework: Framework, size: int) -> tuple[Any, memoryview]:
+    # For torch too: numpy asks the kernel for huge pages, torch.empty does not, and a page
+    # fault every 4 KiB costs more than the decryption (docs/reference/benchmarks.md).
+    buffer = require("numpy", extra="torch" if framework == "torch" else "sklearn").empty(
+        size, dtype="uint8"
+    )
+    view = memoryview(buffer)
     if framework == "torch":
-        torch = require("torch", extra="torch")
-        buffer = torch.empty(size, dtype=torch.uint8)
-        return buffer, memoryview(buffer.numpy())
-    buffer = require("numpy", extra="sklearn").empty(size, dtype="uint8")
-    return buffer, memoryview(buffer)
+        return require("torch", extra="torch").from_numpy(buffer), view
+    return buffer, view
 
 
 def _shaped(buffer: Any, info: TensorInfo, at: int, framework: Framework) -> Any:

@@ -13,7 +13,7 @@ from counterseal.crypto.signing import SigningKey, SigningSuite
 from counterseal.crypto.statement import StatementKey
 from counterseal.errors import BadCiphertext, FormatError
 from counterseal.wire import canonical, limits
-from counterseal.wire.canonical import Hex32, Message
+from counterseal.wire.canonical import Hex32, PrivateMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +94,7 @@ class KeyRing:
         return f"<KeyRing of {len(self._generations)}>"
 
 
-class _Keys(Message, frozen=True):
+class _Keys(PrivateMessage, frozen=True):
     card: Hex32
     signing_suite: SigningSuite
     signing_classical: bytes
@@ -104,18 +104,12 @@ class _Keys(Message, frozen=True):
     agreement_pq: bytes
     statement: bytes
 
-    def __repr__(self) -> str:
-        return "<private keys>"
 
-
-class _Packed(Message, frozen=True):
+class _Packed(PrivateMessage, frozen=True):
     kind: Literal["keyring"]
     format: Literal[1]
     store_key: bytes
     generations: tuple[_Keys, ...]
-
-    def __repr__(self) -> str:
-        return "<private keys>"
 
 
 def pack(ring: KeyRing) -> bytes:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from counterseal.crypto.passphrase import Cost
 from counterseal.errors import FormatError, TrustError
 from counterseal.trust.keystores import file as keystore_file
 from counterseal.trust.keystores import keyring
 from counterseal.trust.keystores.file import FileKeystore
 from counterseal.trust.keystores.keyring import Generation, KeyRing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from counterseal.crypto.passphrase import Cost
 
 CARD = "a" * 64
 
