@@ -76,7 +76,9 @@ def share_a_transformer() -> None:
     run("me", "inspect", "minilm.sealed")
     say("The clinic opens it straight into memory. Nothing is written to its disk.")
     clinic = identity("clinic")
-    with cs.open_sealed(OUTPUT / "minilm.sealed", by=clinic, sender=partner("clinic", "lab")) as package:
+    with cs.open_sealed(
+        OUTPUT / "minilm.sealed", by=clinic, sender=partner("clinic", "lab")
+    ) as package:
         opened = package.load()
         original = plain_transformer(OUTPUT / "minilm")
         ours, theirs = embed(opened.model, opened.tokenizer), embed(*original)

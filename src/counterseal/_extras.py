@@ -8,7 +8,7 @@ from typing import Any
 from counterseal.errors import MissingExtraError
 
 
-def require(module: str, *, extra: str) -> Any:  # noqa: ANN401 - a module has no better type
+def require(module: str, *, extra: str) -> Any:
     """Import `module`, which the extra `extra` provides.
 
     Raises MissingExtraError with the pip line if it is not installed. An ImportError from

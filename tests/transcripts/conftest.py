@@ -115,7 +115,7 @@ class Player:
             f'echo; echo "{SENTINEL}$?"\n'
         )
         # `$?` must be the command's: keep it before the empty echo.
-        script = script.replace('echo; echo "', 'code=$?; echo; echo "').replace("$?\"", "$code\"")
+        script = script.replace('echo; echo "', 'code=$?; echo; echo "').replace('$?"', '$code"')
         assert self.shell.stdin is not None
         assert self.shell.stdout is not None
         self.shell.stdin.write(script)

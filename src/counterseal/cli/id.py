@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from counterseal.jobs.inspect import CardFacts
     from counterseal.trust.history import History
     from counterseal.trust.identity import Identity
+    from counterseal.trust.succession import Reason
 
 recovery_files = click.option(
     "--recovery",
@@ -108,9 +109,7 @@ def rotate(
 
 
 @command.command("revoke")
-@click.option(
-    "--reason", type=click.Choice(["compromised", "lost", "ended"]), required=True
-)
+@click.option("--reason", type=click.Choice(["compromised", "lost", "ended"]), required=True)
 @click.option("--key-id", metavar="HEX", help="Which card.  [the newest]")
 @recovery_files
 @recovery_passphrase
@@ -129,10 +128,6 @@ def revoke(  # noqa: PLR0917
     Only recovery keys can make a new card after the newest one is revoked. Hand the changed
     card to every partner.
     """
-    from typing import cast
-
-    from counterseal.trust.succession import Reason
-
     identity, _ = _unlock(as_name, passphrase_file)
     if not settings().yes:
         click.confirm(f"Revoke a key of {identity.name} for good?", abort=True, err=True)
@@ -177,9 +172,7 @@ def recovery(  # noqa: PLR0917
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, path in zip(made, paths, strict=True):
         recoveries.save(key, path, theirs)
-    identity.rotate(
-        passphrase=secret, recovery=recoveries.public_part(made, threshold=threshold)
-    )
+    identity.rotate(passphrase=secret, recovery=recoveries.public_part(made, threshold=threshold))
     emit(
         {"keys": [str(p) for p in paths], "threshold": threshold, "key_id": identity.key_id},
         "\n".join(str(p) for p in paths),
@@ -189,9 +182,7 @@ def recovery(  # noqa: PLR0917
 
 @command.command("backup")
 @click.argument("output", type=click.Path())
-@click.option(
-    "--backup-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]"
-)
+@click.option("--backup-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]")
 @identity_option
 @passphrase_option
 def backup(
@@ -217,9 +208,7 @@ def backup(
 
 @command.command("restore")
 @click.argument("backup_file", metavar="BACKUP", type=click.Path(exists=True, dir_okay=False))
-@click.option(
-    "--backup-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]"
-)
+@click.option("--backup-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]")
 def restore(backup_file: str, backup_passphrase_file: str | None) -> None:
     """Put an identity back from a backup; its passphrase becomes the identity's."""
     from counterseal.trust import atomic
@@ -283,7 +272,9 @@ def forget_old_keys(as_name: str | None, passphrase_file: str | None) -> None:
     """Delete the private keys of replaced cards: what was sealed to them stays closed."""
     identity, secret = _unlock(as_name, passphrase_file)
     if not settings().yes:
-        click.confirm("Packages sealed to old keys can never be opened. Go on?", abort=True, err=True)
+        click.confirm(
+            "Packages sealed to old keys can never be opened. Go on?", abort=True, err=True
+        )
     gone = identity.forget_old_keys(passphrase=secret)
     expired = identity.prekeys.delete_expired(at=datetime.now(UTC))
     emit({"forgotten": gone, "expired_prekeys": expired}, f"{gone} old keys deleted")

@@ -39,9 +39,9 @@ def _fields(facts: PackageFacts | CardFacts) -> dict[str, object]:
 
 
 def _package(facts: PackageFacts) -> str:
-    secret = f"{facts.forward_secret} of {facts.recipients} recipients"
+    protected = f"{facts.forward_secret} of {facts.recipients} recipients"
     if not facts.forward_secret:
-        secret = "none: no one-time prekey was used"
+        protected = "none: no one-time prekey was used"
     return table(
         {
             "sealed package": facts.package,
@@ -51,7 +51,7 @@ def _package(facts: PackageFacts) -> str:
             "expires": f"{facts.expires:%Y-%m-%d %H:%M} UTC" if facts.expires else "never",
             "charter": facts.charter or "none",
             "recipients": f"{facts.recipients} ({', '.join(facts.kinds)})",
-            "forward secrecy": secret,
+            "forward secrecy": protected,
             "size": bytes_text(facts.size),
         }
     )

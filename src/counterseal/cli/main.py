@@ -99,35 +99,37 @@ def _exit_code(arguments: list[str]) -> int:
         code: Any = main.main(arguments, "counterseal", standalone_mode=False, obj=state)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.UsageError as error:
-        usage = error.ctx.get_usage() if error.ctx else None
-        return _report(_Usage(error.format_message(), hint=usage), as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         click.echo("counterseal: interrupted; nothing was changed", err=True)
         return 130
-    except CountersealError as error:
-        return _report(error, as_json=as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        return _report(_from_os(error), as_json=as_json)
-    except Exception as error:  # the process edge: a bug must not look like a traceback
+    except Exception as error:  # the process edge: nobody sees a traceback unless asked
         if state.verbose:
             raise
-        text = f"unexpected {type(error).__name__}: {error}"
-        hint = "this is a bug in counterseal; -v shows where"
-        return _report(CountersealError(text, hint=hint), as_json=as_json)
+        known = _known(error)
+        fail(known, as_json=as_json)
+        return known.exit_code
     return code if isinstance(code, int) else 0
 
 
-class _Usage(CountersealError):
+def _known(error: Exception) -> CountersealError:
+    """Any error as one of ours: a message, a hint, an exit code."""
+    if isinstance(error, CountersealError):
+        return error
+    if isinstance(error, click.UsageError):
+        return _UsageError(error.format_message(), hint=error.ctx and error.ctx.get_usage())
+    if isinstance(error, OSError):
+        return _from_os(error)
+    return CountersealError(
+        f"unexpected {type(error).__name__}: {error}",
+        hint="this is a bug in counterseal; -v shows where",
+    )
+
+
+class _UsageError(CountersealError):
     exit_code = 2
-
-
-def _report(error: CountersealError, *, as_json: bool) -> int:
-    fail(error, as_json=as_json)
-    return error.exit_code
 
 
 def _from_os(error: OSError) -> CountersealError:

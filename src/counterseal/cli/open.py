@@ -94,9 +94,7 @@ def command(  # noqa: PLR0917
             return
         names = opened.names()
         default = names[0] if opened.manifest.layout == "file" else opened.manifest.model
-        target = opened.extract(
-            output or default, replace=force, progress=progress("opening")
-        )
+        target = opened.extract(output or default, replace=force, progress=progress("opening"))
         facts = {
             "output": str(target),
             "package": opened.header.core.package,
@@ -112,8 +110,8 @@ def command(  # noqa: PLR0917
         }
     emit(facts, str(target))
     say(
-        f'sealed by {facts["sender"]}: {facts["model"]} version {facts["version"]}, '
-        f'{facts["files"]} files, {bytes_text(int(str(facts["bytes"])))}'
+        f"sealed by {facts['sender']}: {facts['model']} version {facts['version']}, "
+        f"{facts['files']} files, {bytes_text(int(str(facts['bytes'])))}"
     )
     if opened.manifest.statement is not None:
         say(f"owner: {_owner(opened.owner.name, opened.owner.identity)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from counterseal.cli.inspect import _fields, card_text
 from counterseal.cli.output import emit, say, table
 from counterseal.cli.settings import Group, settings
 from counterseal.errors import FormatError, TrustError
+
+if TYPE_CHECKING:
+    from counterseal.trust.history import History
+    from counterseal.wire.dsse import Envelope
 
 
 @click.group("partner", cls=Group)
@@ -21,7 +26,9 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("card", type=click.Path(exists=True, dir_okay=False))
-@click.option("--key-id", metavar="WORDS", help="What the partner read aloud: words, digits or hex.")
+@click.option(
+    "--key-id", metavar="WORDS", help="What the partner read aloud: words, digits or hex."
+)
 @click.option("--name", metavar="NAME", help="What we call them.  [the card's name]")
 def add(card: str, key_id: str | None, name: str | None) -> None:
     """Pin a partner's card, once.
@@ -133,12 +140,8 @@ def remove(name: str) -> None:
     emit({"removed": name}, name)
 
 
-def state(history: object, now: datetime) -> str:
+def state(history: History, now: datetime) -> str:
     """One word or two about a history's newest card."""
-    from counterseal.trust.history import History
-
-    if not isinstance(history, History):
-        raise TypeError
     newest = history.newest
     if newest.revoked is not None:
         return f"REVOKED ({newest.revoked.reason})"
@@ -147,13 +150,10 @@ def state(history: object, now: datetime) -> str:
     return f"good until {newest.card.expires:%Y-%m-%d}"
 
 
-def _add_prekeys(name: str, envelope: object) -> int:
+def _add_prekeys(name: str, envelope: Envelope) -> int:
     """Find which of our identities the bundle was made for."""
     from counterseal.trust.identity import Identity
-    from counterseal.wire.dsse import Envelope
 
-    if not isinstance(envelope, Envelope):
-        raise TypeError
     home = settings().home
     now = datetime.now(UTC)
     failure: TrustError | None = None

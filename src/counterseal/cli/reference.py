@@ -25,9 +25,7 @@ def _section(context: click.Context, command: click.Command, *, depth: int) -> l
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             if child is not None:
-                inner = click.Context(
-                    child, info_name=name, parent=context, max_content_width=100
-                )
+                inner = click.Context(child, info_name=name, parent=context, max_content_width=100)
                 lines += _section(inner, child, depth=min(depth + 1, 4))
     return lines
 

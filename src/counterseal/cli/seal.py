@@ -139,7 +139,11 @@ def _add(
     for partner in partners:
         header = add_recipient(package, by=identity, to=partner)
         emit(
-            {"package": header.core.package, "added": partner.name, "recipients": header.recipients},
+            {
+                "package": header.core.package,
+                "added": partner.name,
+                "recipients": header.recipients,
+            },
             package,
         )
         say(f"{partner.name} can open {package} now; it has {header.recipients} recipients")

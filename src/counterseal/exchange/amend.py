@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from counterseal.crypto.digest import equal, sha256
@@ -25,6 +24,7 @@ from counterseal.trust import atomic
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from counterseal.exchange.header import Header
     from counterseal.exchange.plan import ForKeys

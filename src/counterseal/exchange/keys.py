@@ -37,9 +37,7 @@ class ContentKey:
         key = derive(self._key, "manifest", self._id)
         return _message(key, bind("manifest", self._id), size, prefix)
 
-    def file_message(
-        self, index: int, size: int, *, prefix: bytes | None = None
-    ) -> ChunkedMessage:
+    def file_message(self, index: int, size: int, *, prefix: bytes | None = None) -> ChunkedMessage:
         # The index is bound twice, in the key and in the context: two files of one package
         # cannot change places, and no file fits into another package.
         number = index.to_bytes(4, "big")

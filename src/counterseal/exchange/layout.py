@@ -1,10 +1,10 @@
 """Where the parts of a package lie (SPEC 3.1).
 
-    0        magic, 16 bytes
-    16       H: u32 length of the header envelope
-    20       S: u32 length of the stanzas
-    24       header envelope (H bytes), stanzas (S bytes), zeros
-    body     manifest message, then one message for each file; `size` is the end
+0        magic, 16 bytes
+16       H: u32 length of the header envelope
+20       S: u32 length of the stanzas
+24       header envelope (H bytes), stanzas (S bytes), zeros
+body     manifest message, then one message for each file; `size` is the end
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from counterseal.crypto.chunked import PREFIX_BYTES
 from counterseal.errors import FormatError, UnknownVersion
 from counterseal.wire import limits
 
-__all__ = ["FIXED_BYTES", "MAGIC", "PREFIX_BYTES", "Lengths", "body_offset", "parse_fixed", "plain_bytes"]
+__all__ = [
+    "FIXED_BYTES",
+    "MAGIC",
+    "PREFIX_BYTES",
+    "Lengths",
+    "body_offset",
+    "parse_fixed",
+    "plain_bytes",
+]
 
 # A high first byte, CR LF and Ctrl-Z: a transfer that "helps" with text breaks it visibly.
 MAGIC: Final = b"\x89counterseal\x01\r\n\x1a"

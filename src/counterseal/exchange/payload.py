@@ -38,9 +38,7 @@ class _Reader(Protocol):
 class FileSealing:
     """One file on its way into a package: its digests fill up as its tasks are done."""
 
-    def __init__(
-        self, message: ChunkedMessage, *, at: int, output: int, with_sha256: bool
-    ) -> None:
+    def __init__(self, message: ChunkedMessage, *, at: int, output: int, with_sha256: bool) -> None:
         """The message goes to offset `at` of descriptor `output`."""
         self.message = message
         self.leaves = bytearray(DIGEST_BYTES * leaf_digests(message.size))

@@ -35,8 +35,6 @@ class ForPassphrase:
     cost: Cost
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class StatementMaker:
     """Makes or carries the owner's statement: given the files and the model digest, its text.

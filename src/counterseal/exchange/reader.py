@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Final
 from counterseal.crypto.chunked import leaf_count, sealed_bytes
 from counterseal.crypto.digest import LEAF_BYTES, equal, sha256
 from counterseal.errors import BadCiphertext, BadSignature, FormatError
-from counterseal.exchange import layout, stanza, workers
 from counterseal.exchange import header as headers
+from counterseal.exchange import layout, stanza, workers
 from counterseal.exchange.header import PACKAGE_TYPE, Header
 from counterseal.exchange.payload import open_leaf, pread_exactly, read_prefix
 from counterseal.models.manifest import Manifest
@@ -135,7 +135,9 @@ def unlock(front: Front, identity: Identity) -> tuple[ContentKey, str | None]:
             "this package is not sealed for this identity",
             hint="counterseal id show prints the key id the sender must have pinned",
         )
-    raise BadCiphertext("this package needs a passphrase", hint="counterseal open --passphrase-from")
+    raise BadCiphertext(
+        "this package needs a passphrase", hint="counterseal open --passphrase-from"
+    )
 
 
 def unlock_passphrase(front: Front, passphrase: bytes) -> ContentKey:

@@ -169,9 +169,9 @@ def hint(package: str, card: str) -> bytes:
 
 
 def prekey_hint(package: str, prekey_id: str) -> bytes:
-    return sha256(
-        bind("prekey hint", bytes.fromhex(package), bytes.fromhex(prekey_id))
-    )[:HINT_BYTES]
+    return sha256(bind("prekey hint", bytes.fromhex(package), bytes.fromhex(prekey_id)))[
+        :HINT_BYTES
+    ]
 
 
 def encode(stanzas: Sequence[Stanza]) -> bytes:

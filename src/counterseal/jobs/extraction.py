@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from counterseal.crypto.chunked import leaf_count
 from counterseal.errors import FormatError
@@ -107,9 +107,7 @@ class _Outputs:
                 yield self._counted(task, descriptor)
 
     def _leaves(self, name: str, descriptor: int) -> Iterator[Task]:
-        return self._files.leaf_tasks(
-            name, lambda start, data: pwrite_all(descriptor, data, start)
-        )
+        return self._files.leaf_tasks(name, lambda start, data: pwrite_all(descriptor, data, start))
 
     def _counted(self, task: Task, descriptor: int) -> Task:
         def run(scratch: workers.Scratch) -> int:
@@ -126,7 +124,7 @@ class _Outputs:
 
         return run
 
-    def __enter__(self) -> _Outputs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

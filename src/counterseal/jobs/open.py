@@ -13,13 +13,13 @@ from counterseal.exchange.keys import ContentKey
 from counterseal.exchange.replay import Arrival, Opened, SeenBook
 from counterseal.jobs import statements
 from counterseal.jobs.package import SealedPackage
-from counterseal.trust.card import CardDocument
 from counterseal.trust.history import History
 from counterseal.trust.partner import Partner
 from counterseal.trust.store import Store
 
 if TYPE_CHECKING:
     from counterseal.exchange.reader import Front
+    from counterseal.trust.card import CardDocument
     from counterseal.trust.identity import Identity
 
 __all__ = ["open_sealed", "read_package_front"]

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from counterseal.errors import FormatError
 from counterseal.exchange import workers
-from counterseal.exchange.payload import pwrite_all, write_all
+from counterseal.exchange.payload import write_all
 from counterseal.jobs import extraction
 from counterseal.models import inspection, loading
 from counterseal.models.files import read

@@ -136,7 +136,14 @@ def seal(
     used = [r.prekey[0] for r in recipients if r.prekey] if isinstance(recipients, tuple) else []
     with _output(output, replace=replace) as (descriptor, spool):
         if streamed:
-            sealed = _seal_stream(cast("IO[bytes]", source), plan, by, descriptor, spool, progress)
+            sealed = _seal_stream(
+                cast("IO[bytes]", source),
+                plan,
+                by=by,
+                output=descriptor,
+                spool=spool,
+                progress=progress,
+            )
         else:
             sealed = writer.write(
                 found.files, plan, by=by, output=descriptor, progress=progress, threads=threads
@@ -162,9 +169,7 @@ def recipient_of(partner: Partner | CardDocument, sent: SentBook, *, at: datetim
 def _find(source: Any, statement: bool) -> _Source:  # noqa: FBT001
     if isinstance(source, SealedPackage):
         carried = source.manifest
-        return _Source(
-            source.files, carried.model, carried.layout, signature=carried.statement
-        )
+        return _Source(source.files, carried.model, carried.layout, signature=carried.statement)
     if not isinstance(source, str | os.PathLike):
         files = objects.to_files(source)
         return _Source(files, "model", "file" if len(files.names()) == 1 else "folder")
@@ -198,8 +203,9 @@ def _model_name(text: str) -> str:
 def _seal_stream(
     source: IO[bytes],
     plan: Plan,
+    *,
     by: Identity,
-    descriptor: int,
+    output: int,
     spool: Path,
     progress: Callable[[int, int], None] | None,
 ) -> Sealed:
@@ -215,7 +221,7 @@ def _seal_stream(
         _STREAM_NAME,
         dataclasses.replace(plan, media_types=media),
         by=by,
-        output=descriptor,
+        output=output,
         spool_folder=spool,
         progress=progress,
     )

@@ -60,9 +60,7 @@ def make(*, by: Identity, model: str, layout: str, at: datetime) -> StatementMak
         p256_signature = by.sign_statement(statements.message(payload), at=at)
         return statements.bundle(payload, p256=p256_signature, public_pem=pem, hybrid=hybrid)
 
-    return StatementMaker(
-        Owner(identity=by.history.identity, card=card.key_id), placeholder, final
-    )
+    return StatementMaker(Owner(identity=by.history.identity, card=card.key_id), placeholder, final)
 
 
 def carry(text: str, *, layout: str, by: Identity) -> StatementMaker | None:

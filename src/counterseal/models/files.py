@@ -8,7 +8,7 @@ put plaintext on disk.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from counterseal.errors import FormatError
 
@@ -116,7 +116,7 @@ class FileReader:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> FileReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -128,9 +128,7 @@ class Manifest:
         padding = size - 4 - len(document) - len(self.leaves)
         if padding < 0:
             raise ValueError("the manifest is longer than planned")
-        return b"".join(
-            (len(document).to_bytes(4, "big"), document, self.leaves, bytes(padding))
-        )
+        return b"".join((len(document).to_bytes(4, "big"), document, self.leaves, bytes(padding)))
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
