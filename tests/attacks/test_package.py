@@ -268,7 +268,7 @@ def stanza_replaced(bench):
     return lambda: bench.read(path) == {"w.bin": EVIL}
 
 
-@attack(FormatError, NO_ZERO_FILL)
+@attack(BadCiphertext, NO_ZERO_FILL)
 def something_in_the_gap(bench):
     """A relay hides a message, or makes a second package out of one."""
     parts = Parts.of(bench.seal({"w.bin": EVIL}).read_bytes())
@@ -277,7 +277,7 @@ def something_in_the_gap(bench):
     return lambda: bench.read(path) == {"w.bin": EVIL}
 
 
-@attack(FormatError, NO_SIZE)
+@attack(BadCiphertext, NO_SIZE)
 def appended(bench):
     path = bench.put(bench.seal({"w.bin": EVIL}).read_bytes() + b"more")
     return lambda: bench.read(path) == {"w.bin": EVIL}

@@ -53,16 +53,16 @@ KEEP_PREKEYS = Cut(
 
 @attack(ReplayedMessage, NO_REPLAY)
 def replay(bench):
-    path, seen = bench.seal(OLD), Store()
-    bench.read(path, store=seen)
-    return lambda: bench.read(path, store=seen) == OLD
+    path = bench.seal(OLD)
+    bench.read(path, remember=True)
+    return lambda: bench.read(path, remember=True) == OLD
 
 
 @attack(RolledBack, NO_ROLLBACK)
 def rollback(bench):
-    old, new, seen = bench.seal(OLD), bench.seal(NEW), Store()
-    bench.read(new, store=seen)
-    return lambda: bench.read(old, store=seen) == OLD
+    old, new = bench.seal(OLD), bench.seal(NEW)
+    bench.read(new, remember=True)
+    return lambda: bench.read(old, remember=True) == OLD
 
 
 @attack(RolledBack, NO_CONTRADICTION)
@@ -70,9 +70,9 @@ def same_version(bench):
     """lab's second machine, or its thief, gives out version 1 once more."""
     first = bench.seal(OLD)
     bench.lab.store = Store()
-    second, seen = bench.seal(NEW), Store()
-    bench.read(first, store=seen)
-    return lambda: bench.read(second, store=seen) == NEW
+    second = bench.seal(NEW)
+    bench.read(first, remember=True)
+    return lambda: bench.read(second, remember=True) == NEW
 
 
 @attack(ExpiredKey, NO_TIME)
@@ -240,17 +240,16 @@ def test_what_is_allowed(bench):
     """Within the grace time; the newest version again; after an error nothing is used up."""
     path, sender = replaced(bench)
     assert bench.read(path, sender=sender, at=AT + 14 * DAY) == OLD
-    seen = Store()
-    bench.read(path, store=seen, sender=sender)
-    assert bench.read(path, store=seen, sender=sender, again=True) == OLD
+    bench.read(path, remember=True, sender=sender)
+    assert bench.read(path, remember=True, sender=sender, again=True) == OLD
 
 
 def test_a_failed_opening_uses_nothing_up(bench):
     partner = bench.cast.with_prekeys(bench.clinic, bench.lab)
-    path, seen = bench.seal(OLD, to=[partner]), Store()
-    with pytest.raises(KeyError), bench.open(path, store=seen):
+    path = bench.seal(OLD, to=[partner])
+    with pytest.raises(KeyError), bench.open(path):
         raise KeyError
-    assert bench.read(path, store=seen) == OLD
+    assert bench.read(path, remember=True) == OLD
     assert bench.clinic.prekeys.count(partner=bench.lab.history.identity) == 1
 
 

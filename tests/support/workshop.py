@@ -34,7 +34,6 @@ from counterseal.jobs.seal import seal
 from counterseal.models.manifest import Manifest
 from counterseal.trust.identity import Identity
 from counterseal.trust.partner import Partner, PartnerBook
-from counterseal.trust.store import Store
 from counterseal.wire import canonical
 from counterseal.wire.dsse import Envelope, EnvelopeSignature
 
@@ -127,11 +126,15 @@ class Bench:
         more.setdefault("at", self.at)
         return open_sealed(path, sender=sender, **more)
 
-    def read(self, path, **more):
-        """Open, verify every byte and return the files."""
-        more.setdefault("store", Store())
-        with self.open(path, **more) as package:
-            return read_all(package.files)
+    def read(self, path, *, remember=False, **more):
+        """Open, verify every byte and return the files; afterwards nobody remembers it."""
+        by = more.get("by") or self.cast.clinic
+        try:
+            with self.open(path, **more) as package:
+                return read_all(package.files)
+        finally:
+            if not remember:
+                forget(by.store)
 
     def key(self, path, by, *, passphrase=None):
         """The content key, as any recipient can have it."""
@@ -140,6 +143,13 @@ class Bench:
             if passphrase is not None:
                 return reader.unlock_passphrase(found, passphrase)
             return reader.unlock(found, by)[0]
+
+
+def forget(store):
+    """Everything that was remembered of packages opened; prekeys and partners stay."""
+    for kind in ("seen", "opened"):
+        for key, _ in store.items(kind):
+            store.delete(kind, key)
 
 
 def read_all(files):

@@ -119,7 +119,7 @@ def _known(error: Exception) -> CountersealError:
     if isinstance(error, CountersealError):
         return error
     if isinstance(error, click.UsageError):
-        return _UsageError(error.format_message(), hint=error.ctx and error.ctx.get_usage())
+        return _UsageError(error.format_message(), hint=error.ctx.get_usage() if error.ctx else None)
     if isinstance(error, OSError):
         return _from_os(error)
     return CountersealError(

@@ -36,14 +36,14 @@ __all__ = [
 
 PAD_BYTES: Final = 1024
 MAX_FILE_BYTES: Final = 1 << 50  # 1 PiB; C2SP chunked encryption ends at 4 PiB
-_MODEL = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+_MODEL = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 
 
 class FileEntry(Message, frozen=True):
     """`sha256` is null in a package sealed without a model statement."""
 
     name: str
-    media_type: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,127}$")]
+    media_type: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,127}\Z")]
     bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
     sha256: Hex32 | None
 

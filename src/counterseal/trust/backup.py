@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from counterseal.errors import FormatError
 from counterseal.trust import atomic
-from counterseal.trust.card import CardDocument  # noqa: TC001 - msgspec reads it at run time
+from counterseal.trust.card import CardDocument
 from counterseal.trust.history import History
 from counterseal.trust.identity import Identity
 from counterseal.trust.keystores import file as keystore_file

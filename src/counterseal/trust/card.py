@@ -19,7 +19,7 @@ from counterseal.crypto.signing import SigningSuite, VerifyKey
 from counterseal.trust import atomic
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message, Name, Timestamp
-from counterseal.wire.dsse import Envelope  # noqa: TC001 - msgspec reads it at run time
+from counterseal.wire.dsse import Envelope
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -1,7 +1,7 @@
 """A key id as people say it: eight words, or thirty digits, or 64 hex characters.
 
 Eight words of 2048 carry 88 bits and thirty digits 99: making another card whose id reads
-the same takes 2^88 tries, with nothing to gain from trying many targets at once.
+the same takes about 2^88 tries (2^88 / T for any one of T targets).
 """
 
 from __future__ import annotations

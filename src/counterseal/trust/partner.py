@@ -13,7 +13,7 @@ from counterseal.trust.history import History
 from counterseal.trust.identity import check_name
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Message, Name, Timestamp
-from counterseal.wire.dsse import Envelope  # noqa: TC001 - msgspec reads it at run time
+from counterseal.wire.dsse import Envelope
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Signed envelopes: DSSE v1 (secure-systems-lab/dsse), readable by securesystemslib.
+"""Signed envelopes: DSSE v1 (secure-systems-lab/dsse), two signatures for each signer.
 
 The payload type is inside what is signed, so a signature made for one kind of document can
 never be presented as another kind: this is what keeps one signing key safe for several uses.
