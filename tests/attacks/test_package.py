@@ -53,12 +53,12 @@ NO_MANIFEST_DIGEST = Cut(
     "False",
 )
 NO_SIGNATURE = Cut(
-    READER + "Front.verify",
-    "signed.verify(self.envelope, PACKAGE_TYPE, by=dated.card.signing.key())",
+    READER + "Front._check_signature",
+    "signed.verify(self.envelope, PACKAGE_TYPE, by=card().card.signing.key())",
 )
-NO_SENDER = Cut(READER + "Front.verify", "core.sender != sender.identity", "False")
+NO_SENDER = Cut(READER + "Front._check_signature", "core.sender != sender.identity", "False")
 NO_STANZA_DIGEST = Cut(
-    READER + "Front.verify",
+    READER + "Front._check_signature",
     "not equal(sha256(self.stanzas).hex().encode(), self.header.stanzas.encode())",
     "False",
 )
@@ -155,14 +155,14 @@ def manifest_digest(parts):
     return sha256(parts.manifest).hex()
 
 
-@attack(BadSignature, NO_SENDER, Cut(READER + "Front.verify", "self.header.card", "sender.newest.key_id"), NO_SIGNATURE)
+@attack(BadSignature, NO_SENDER, NO_SIGNATURE)
 def own_name(bench):
     """Rival seals honestly, in its own name. Bank is told that it comes from lab."""
     path = bench.seal({"w.bin": EVIL}, by=bench.rival, to=[bench.bank])
     return bank_reads_evil(bench, path)
 
 
-@attack(BadSignature, Cut("counterseal.trust.history:History.for_signature", "not equal(dated.key_id.encode(), identifier.encode())", "False"), NO_SIGNATURE)
+@attack(BadSignature, NO_SIGNATURE)
 def labs_name_rivals_card(bench):
     data = wild(
         [("w.bin", EVIL)],

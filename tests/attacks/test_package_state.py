@@ -174,6 +174,31 @@ def stolen_prekey(bench):
     return lambda: bench.read(path, by=thief)
 
 
+@attack(
+    BadCiphertext,
+    Cut("counterseal.trust.prekeystore:PrekeyStore.opener", "stored.partner != partner", "False"),
+)
+def prekey_of_another_partner(bench):
+    """rival uses up the prekeys that clinic made for lab: lab's own package could not open."""
+    from counterseal.exchange import front, stanza
+    from counterseal.exchange.plan import ForKeys
+    from counterseal.trust.prekeys import prekey_id
+    from workshop import wild
+
+    public = bench.cast.with_prekeys(bench.clinic, bench.lab).prekeys.keys[0]
+    card = bench.clinic.history.newest
+    recipient = ForKeys(
+        card.key_id, card.card.agreement.key(), (prekey_id(public), public.key())
+    )
+
+    def raw(content, core):
+        return stanza.encode(front.make_stanzas(content, core, [recipient])), 1
+
+    data = wild([("w.bin", b"old")], by=bench.rival, to=None, cast=bench.cast, stanzas=raw)
+    path = bench.put(data)
+    return lambda: bench.read(path, sender=bench.rival) == OLD
+
+
 @attack(BadCiphertext)
 def revoked_recipient_key(bench):
     """Our own revoked key opens nothing any more: whoever stole it may have made the package."""
@@ -212,6 +237,7 @@ ATTACKS = {
     "a package replayed after its prekey was used does not open": prekey_replay,
     "long-term keys stolen later do not open what used a prekey": stolen_identity_keys,
     "a prekey stolen alone opens nothing": stolen_prekey,
+    "a prekey made for one partner is not spent by another": prekey_of_another_partner,
     "our revoked key opens nothing": revoked_recipient_key,
     "nobody seals to a revoked key": sealing_to_a_revoked_key,
     "nobody seals to a card that has ended": sealing_to_an_old_card,

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from counterseal.crypto.digest import equal, sha256
-from counterseal.errors import FormatError
+from counterseal.errors import FormatError, TamperError
 from counterseal.exchange import front, layout, stanza
 from counterseal.exchange.payload import pread_exactly, pwrite_all
 from counterseal.exchange.reader import Front, read_front
@@ -45,7 +45,7 @@ def pending_front(package: Path, descriptor: int) -> bytes | None:
     A journal that is not of this package is ignored: it may be left from one that was
     replaced since, and written over this one it would destroy it.
     """
-    with contextlib.suppress(FileNotFoundError, FormatError):
+    with contextlib.suppress(FileNotFoundError, FormatError, TamperError):
         data = atomic.read_bounded(journal_path(package), layout.MAX_BODY + 100, what="journal")
         digest, content = data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
         if (
@@ -75,7 +75,7 @@ def add_recipient(package: Path, recipient: ForKeys, *, by: Identity, at: dateti
     try:
         pending = pending_front(package, descriptor)
         before = read_front(descriptor, data=pending)
-        before.verify(by.history, at=at)
+        before.verify_ours(by.history, at=at)
         if pending is not None:  # only now: what is written into our package is what we signed
             _apply(package, descriptor, pending)
         stanzas = _with(before, recipient, by)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from counterseal.exchange.keys import ContentKey
     from counterseal.exchange.stanza import Stanza
     from counterseal.exchange.workers import Scratch
-    from counterseal.trust.history import History
+    from counterseal.trust.history import DatedCard, History
     from counterseal.trust.identity import Identity
     from counterseal.wire.dsse import Envelope
 
@@ -65,16 +65,26 @@ class Front:
     def verify(self, sender: History, *, at: datetime) -> None:
         """Rules 2 and 4, and the digest of rule 3."""
         core = self.header.core
+        self._check_signature(
+            sender, lambda: sender.for_signature(self.header.card, made=core.created, at=at)
+        )
+        core.check_time(at=at)
+
+    def verify_ours(self, ours: History, *, at: datetime) -> None:
+        """The same for a package that we sealed, perhaps with keys that we replaced long ago."""
+        self._check_signature(ours, lambda: ours.unrevoked(self.header.card))
+        self.header.core.check_time(at=at)
+
+    def _check_signature(self, sender: History, card: Callable[[], DatedCard]) -> None:
+        core = self.header.core
         if core.sender != sender.identity:
             raise BadSignature(
                 f'this package was not sealed by "{sender.name}"',
                 hint="counterseal inspect shows the key id of its sender",
             )
-        dated = sender.for_signature(self.header.card, made=core.created, at=at)
-        signed.verify(self.envelope, PACKAGE_TYPE, by=dated.card.signing.key())
+        signed.verify(self.envelope, PACKAGE_TYPE, by=card().card.signing.key())
         if not equal(sha256(self.stanzas).hex().encode(), self.header.stanzas.encode()):
             raise BadSignature("the recipient stanzas are not those that were signed")
-        core.check_time(at=at)
 
 
 def read_front(descriptor: int, *, data: bytes | None = None) -> Front:
@@ -121,7 +131,7 @@ def unlock(front: Front, identity: Identity) -> tuple[ContentKey, str | None]:
             return found.open(front.header.core, card=card, by=opener, prekey=None), None
         for prekey in identity.prekeys.ids():
             if equal(stanza.prekey_hint(package, prekey), found.prekey_hint):
-                half = identity.prekeys.opener(prekey)
+                half = identity.prekeys.opener(prekey, partner=front.header.core.sender)
                 if half is not None:
                     pair = (prekey, half)
                     key = found.open(front.header.core, card=card, by=opener, prekey=pair)

@@ -23,7 +23,7 @@ from counterseal.wire.canonical import Hex32, Message, Timestamp
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from counterseal.exchange.header import Header
+    from counterseal.exchange.header import Core, Header
     from counterseal.models.manifest import Manifest
     from counterseal.trust.store import Store
 
@@ -98,15 +98,21 @@ def _check_replay(opened: Opened | None, *, again: bool) -> None:
         )
 
 
+def _place(sender: str, package: str) -> str:
+    # With the sender: the id is public, and a rival who seals a package of its own under the
+    # same id would otherwise have the real one refused as a replay.
+    return f"{sender}/{package}"
+
+
 class SeenBook:
     """The marks in a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def check_package(self, package: str, *, again: bool) -> Opened | None:
+    def check_package(self, core: Core, *, again: bool) -> Opened | None:
         """Rule 1 alone, as soon as the signature over the package id is verified."""
-        opened = self.opened(package)
+        opened = self.opened(core.sender, core.package)
         _check_replay(opened, again=again)
         return opened
 
@@ -123,10 +129,10 @@ class SeenBook:
             kept = opened.kept
         now = Opened(at=canonical.timestamp(at), kept=kept)
         self._store.put(_SEEN, arrival.key, canonical.encode(mark))
-        self._store.put(_OPENED, arrival.package, canonical.encode(now))
+        self._store.put(_OPENED, _place(arrival.sender, arrival.package), canonical.encode(now))
 
-    def opened(self, package: str) -> Opened | None:
-        data = self._store.get(_OPENED, package)
+    def opened(self, sender: str, package: str) -> Opened | None:
+        data = self._store.get(_OPENED, _place(sender, package))
         if data is None:
             return None
         return canonical.decode(data, Opened, limit=_LIMIT, what="record of an opened package")
@@ -136,5 +142,5 @@ class SeenBook:
         mark = None
         if data is not None:
             mark = canonical.decode(data, Mark, limit=_LIMIT, what="high-water mark")
-        opened = self.opened(arrival.package)
+        opened = self.opened(arrival.sender, arrival.package)
         return decide(arrival, mark=mark, opened=opened, again=again), opened

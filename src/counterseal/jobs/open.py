@@ -61,7 +61,7 @@ def open_sealed(
         front = read_package_front(Path(package), descriptor)
         front.verify(history, at=at)
         seen = SeenBook(store)
-        opened = seen.check_package(front.header.core.package, again=again)
+        opened = seen.check_package(front.header.core, again=again)
         content, prekey = _unlock(front, by, passphrase, opened)
         files = reader.PackageFiles(descriptor, front, content)
         arrival = Arrival.of(files.header, files.manifest)

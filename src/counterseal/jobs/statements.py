@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from counterseal.crypto import statement as p256
-from counterseal.errors import BadSignature, FormatError, RevokedKey
+from counterseal.errors import FormatError, RevokedKey
 from counterseal.exchange.plan import StatementMaker
 from counterseal.models import statement as statements
 from counterseal.models.manifest import Owner
@@ -115,11 +115,7 @@ def verify(manifest: Manifest, *, sender: History, store: Store) -> Ownership:
         if partner is None:
             return Ownership(document.owner.identity, None)
         history, name = partner.history, partner.name
-    dated = next((d for d in history.cards if d.key_id == document.owner.card), None)
-    if dated is None:
-        raise BadSignature(f'the statement names a card that "{name}" does not have')
-    if dated.revoked is not None:
-        raise RevokedKey(f'the statement was signed with a revoked key of "{name}"')
+    dated = history.unrevoked(document.owner.card)
     _check_signatures(parsed, dated)
     parsed.check(document.files, layout=document.layout, content=manifest.content)
     return Ownership(history.identity, name)

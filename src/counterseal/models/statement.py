@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 import rfc8785
@@ -117,7 +117,7 @@ class _Resource(msgspec.Struct, frozen=True):
 
 
 class _Ours(msgspec.Struct, frozen=True):
-    format: int
+    format: Literal[1]
     content: str
 
 

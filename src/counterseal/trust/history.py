@@ -169,6 +169,18 @@ class History:
             hint=f"if they rotated: counterseal partner refresh {self.name} CARD",
         )
 
+    def unrevoked(self, identifier: str) -> DatedCard:
+        """The card with key id `identifier`, however old, unless it was revoked.
+
+        For what should outlive rotations: our own packages, an owner's statement.
+        """
+        for dated in self.cards:
+            if equal(dated.key_id.encode(), identifier.encode()):
+                if dated.revoked is not None:
+                    raise RevokedKey(f'this was signed with a revoked key of "{self.name}"')
+                return dated
+        raise BadSignature(f'the signing key is not one of "{self.name}"')
+
 
 def _check_place(card: Card, index: int, cards: Sequence[Card], ids: Sequence[str]) -> None:
     first = index == 0

@@ -163,6 +163,7 @@ class Identity:
     def make_prekeys(self, partner: History, count: int, *, at: datetime) -> Envelope:
         """Make one-time prekeys for one partner and remember their private halves."""
         self.current(at=at)
+        self.prekeys.delete_expired(at=at - prekeys.LATEST_ARRIVAL)
         bundle, keys = prekeys.generate(self.history, partner, count, at=at)
         self.prekeys.add(bundle, keys)
         return self.sign(bundle, prekeys.PREKEYS_TYPE, at=at)

@@ -35,6 +35,7 @@ __all__ = ["PREKEYS_TYPE", "PrekeyBundle", "generate", "prekey_id", "verify"]
 
 PREKEYS_TYPE: Final = "application/vnd.counterseal.prekeys.v1+json"
 LIFETIME: Final = timedelta(days=90)
+LATEST_ARRIVAL: Final = timedelta(days=30)  # after expiry; then the private half is deleted
 
 
 class PrekeyBundle(Message, frozen=True):

@@ -57,12 +57,17 @@ class PrekeyStore:
     def ids(self) -> list[str]:
         return [identifier for identifier, _ in self._store.items(_KIND)]
 
-    def opener(self, identifier: str) -> Opener | None:
-        """None if there is no such prekey, or not any more."""
+    def opener(self, identifier: str, *, partner: str) -> Opener | None:
+        """None if there is no such prekey made for `partner`, or not any more.
+
+        Bundles are no secret: a third party that saw one could otherwise use its prekeys up.
+        """
         protected = self._store.get(_KIND, identifier)
         if protected is None:
             return None
         stored = self._read(protected)
+        if stored.partner != partner:
+            return None
         return AgreementKey(stored.suite, stored.classical, stored.pq)
 
     def delete(self, identifier: str) -> bool:

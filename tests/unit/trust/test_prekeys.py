@@ -85,11 +85,12 @@ def test_the_store_keeps_opens_and_forgets(
     assert store.ids() == sorted(names)
     assert store.count(partner=bundle.partner) == 3
     assert store.count(partner="0" * 64) == 0
-    opener = store.opener(names[0])
+    assert store.opener(names[0], partner="0" * 64) is None, "made for somebody else"
+    opener = store.opener(names[0], partner=bundle.partner)
     assert opener is not None
     assert opener.open(keys[0].public.seal(b"s", info=b""), info=b"") == b"s"
     assert store.delete(names[0])
-    assert store.opener(names[0]) is None
+    assert store.opener(names[0], partner=bundle.partner) is None
     assert store.delete_expired(at=bundle.expires) == 0
     assert store.delete_expired(at=bundle.expires + timedelta(seconds=1)) == 2
     assert store.ids() == []
@@ -100,6 +101,6 @@ def test_another_key_ring_reads_nothing(generations: Generations, made: Made) ->
     PrekeyStore(store, KeyRing.create("a" * 64, generations[0])).add(*made)
     stranger = PrekeyStore(store, KeyRing.create("a" * 64, generations[0]))
     with pytest.raises(BadCiphertext):
-        stranger.opener(stranger.ids()[0])
+        stranger.opener(stranger.ids()[0], partner=made[0].partner)
     for _, value in store.items("prekey"):
         assert made[1][0].seeds()[1] not in value
