@@ -116,3 +116,23 @@ def pip(*arguments: object) -> None:
 def environment() -> dict[str, str]:
     """Ours without what would let the checkout in."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+SELF = """
+import pathlib, sys
+import counterseal as cs
+wheel, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+us, them = cs.Identity.create("release"), cs.Identity.create("user", hardware=True)
+to_them = cs.Partner.pin(them.card(), key_id=them.key_id)
+from_us = cs.Partner.pin(us.card(), key_id=us.key_id)
+cs.seal(wheel.parent, by=us, to=to_them, output=folder / "wheel.sealed")
+with cs.open_sealed(folder / "wheel.sealed", by=them, sender=from_us) as package:
+    package.extract(folder / "opened")
+assert (folder / "opened" / wheel.name).read_bytes() == wheel.read_bytes()
+"""
+
+
+def test_the_wheel_seals_and_opens_itself(python, wheel, tmp_path):
+    script = tmp_path / "self.py"
+    script.write_text(SELF)
+    subprocess.run([python, script, wheel, tmp_path], cwd=tmp_path, env=environment(), check=True)
