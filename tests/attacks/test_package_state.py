@@ -279,6 +279,20 @@ def test_a_failed_opening_uses_nothing_up(bench):
     assert bench.clinic.prekeys.count(partner=bench.lab.history.identity) == 1
 
 
+def test_a_rival_cannot_make_a_package_look_replayed(bench):
+    """The package id is public; rival seals one of its own under it and has it opened first."""
+    from workshop import Parts, wild
+
+    from counterseal.exchange.keys import ContentKey
+
+    path = bench.seal(OLD)
+    content = ContentKey.generate()
+    content.package = Parts.of(path.read_bytes()).header.core.package
+    data = wild([("w", b"1")], by=bench.rival, to=bench.clinic, cast=bench.cast, content=content)
+    bench.read(bench.put(data), sender=bench.rival, remember=True)
+    assert bench.read(path, remember=True) == OLD
+
+
 def test_a_prekey_is_spent_once(bench):
     partner = bench.cast.with_prekeys(bench.clinic, bench.lab, 2)
     sent = SentBook(bench.lab)

@@ -135,7 +135,7 @@ def own_statement_in_anothers_name(bench):
 
 @attack(
     RevokedKey,
-    Cut("counterseal.jobs.statements:verify", "dated.revoked is not None", "False"),
+    Cut("counterseal.trust.history:History.unrevoked", "dated.revoked is not None", "False"),
 )
 def revoked_owner(bench):
     """Whoever stole lab's key makes statements with it; lab has revoked it since."""
