@@ -1,6 +1,6 @@
 """The one command for working on counterseal; needs a bare Python 3.11 or newer and nothing else.
 
-    python3.11 dev.py demo     two organisations, one sealed model, played on this machine
+    python3.11 dev.py demo     two organizations, one sealed model, played on this machine
     python3.11 dev.py test     every test; what follows goes to pytest, such as -k rotation
     python3.11 dev.py check    lint, types, layers, dependencies, documentation
     python3.11 dev.py bench    time sealing and opening; what follows goes to the bench

@@ -1,4 +1,4 @@
-"""Two organisations on this machine meet, share real models, and see what is refused.
+"""Two organizations on this machine meet, share real models, and see what is refused.
 
     python3.11 dev.py demo
 
@@ -147,7 +147,7 @@ def refusals() -> None:
     tampered[len(tampered) // 2] ^= 1
     (OUTPUT / "tampered.sealed").write_bytes(tampered)
     run("clinic", "open", "tampered.sealed", "--from", "lab", "-o", "x", expect=4)
-    say("A third organisation, with valid keys of its own, has a copy:")
+    say("A third organization, with valid keys of its own, has a copy:")
     run("rival", "open", "minilm-2.sealed", "--from", "lab", "-o", "x", expect=4)
     say("The same one seals a model of its own and passes it off as the lab's:")
     run("rival", "seal", "minilm", "--to", "clinic", "-o", "forged.sealed", quiet=True)
@@ -178,7 +178,7 @@ def farewell(seconds: float) -> None:
 
 
 def run(who: str, *arguments: str, expect: int = 0, quiet: bool = False) -> str:
-    """One command of one organisation, in a process and a home of its own."""
+    """One command of one organization, in a process and a home of its own."""
     environment = {
         **os.environ,
         "COUNTERSEAL_HOME": str(OUTPUT / f"home-{who}"),
@@ -227,7 +227,7 @@ def plain_transformer(folder: Path):  # noqa: ANN201 - what transformers returns
 
 
 def embed(model, tokenizer):  # noqa: ANN001, ANN201
-    """Mean-pooled, normalised sentence embeddings."""
+    """Mean-pooled, normalized sentence embeddings."""
     import torch
 
     batch = tokenizer(SENTENCES, padding=True, return_tensors="pt")

@@ -54,6 +54,7 @@ def fuzz(target, seconds, corpus=None):
         output = done.stdout + done.stderr
         for artifact in Path(folder).glob("crash-*"):
             output += f"\n{artifact.name}: {artifact.read_bytes()[:2000].hex()}"
+    output = "\n".join(x for x in output.splitlines() if not x.startswith("INFO: Instr"))
     runs = re.search(r"stat::number_of_executed_units: (\d+)", output)
     return Result(target, done.returncode == 0, int(runs[1]) if runs else 0, output)
 
@@ -64,7 +65,7 @@ def child(target, place, flags):
     with atheris.instrument_imports(include=["counterseal"]):
         sys.path.insert(0, str(HERE))
         import targets
-    for number, seed in enumerate(targets.seeds(target)):
+    for number, seed in enumerate(targets.seeds()[target]):
         (Path(place) / f"seed-{number}").write_bytes(seed)
     atheris.Setup([sys.argv[0], *flags, place], lambda data: targets.call(target, data))
     atheris.Fuzz()

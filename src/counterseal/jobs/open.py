@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -91,8 +93,17 @@ def open_sealed(
 
 
 def read_package_front(package: Path, descriptor: int) -> Front:
-    """The front of a package, through the journal of an interrupted change if there is one."""
-    return reader.read_front(descriptor, data=amend.pending_front(package, descriptor))
+    """The front of a package, through the journal of an interrupted change if there is one.
+
+    The lock is `add_recipient`'s: without it a reader in that moment could see half of each.
+    """
+    with suppress(OSError):  # a file system without locks: then the signature decides
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        return reader.read_front(descriptor, data=amend.pending_front(package, descriptor))
+    finally:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _unlock(

@@ -1,5 +1,5 @@
 """Who: identities, cards, partners, rotation, revocation, prekeys, keystores.
 
 `history.History` is the heart: a pure state machine that decides which keys speak for an
-organisation at a given moment. Everything else stores it or signs for it.
+organization at a given moment. Everything else stores it or signs for it.
 """

@@ -1,4 +1,4 @@
-"""A card: the public keys an organisation hands over, signed by themselves (SPEC 2.4).
+"""A card: the public keys an organization hands over, signed by themselves (SPEC 2.4).
 
 A card is never changed. A new one (rotation) names the one before it and is signed by its
 key, or by enough recovery keys; `history` decides what a chain of cards is worth.

@@ -1,4 +1,4 @@
-"""Which keys speak for an organisation: a pure state machine over its cards and revocations.
+"""Which keys speak for an organization: a pure state machine over its cards and revocations.
 
 Rules, in order (SPEC 2.5); the first that fails raises, and nothing is learnt from the rest:
 1. The cards are numbered from 1 without a gap; each names the key id of the one before it,

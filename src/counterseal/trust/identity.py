@@ -42,7 +42,7 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Identity:
-    """One organisation's keys. Make one with `create`, later `load`."""
+    """One organization's keys. Make one with `create`, later `load`."""
 
     def __init__(
         self,

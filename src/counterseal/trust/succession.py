@@ -63,7 +63,7 @@ def next_card(
     recovery: Recovery | None = None,
     lifetime: timedelta = CARD_LIFETIME,
 ) -> tuple[str, History]:
-    """A new card that replaces the newest, authorised by the old key or recovery keys `by`."""
+    """A new card that replaces the newest, authorized by the old key or recovery keys `by`."""
     before = history.newest
     start = max(canonical.timestamp(at), before.card.created)
     chosen = before.card.recovery if recovery is None else recovery
