@@ -75,7 +75,10 @@ def test_a_hostile_name_is_refused(sentence, bench):
 
 @attack(
     UnsafeFormat,
-    Cut("counterseal.models.manifest:Manifest.__post_init__", "names.check_names(entry.name for entry in entries)"),
+    Cut(
+        "counterseal.models.manifest:Manifest.__post_init__",
+        "names.check_names(entry.name for entry in entries)",
+    ),
 )
 def traversal(bench):
     path, target = sealed(bench, [("../escaped", b"x")]), bench.folder / "in" / "out"

@@ -170,7 +170,9 @@ def stolen_prekey(bench):
     """A stolen prekey without the identity key opens nothing either."""
     path = bench.seal(OLD, to=[bench.cast.with_prekeys(bench.clinic, bench.lab)])
     thief = stolen(bench.clinic)
-    thief._ring = thief._ring.with_generation(thief.key_id, bench.rival._ring._generation(bench.rival.key_id))
+    thief._ring = thief._ring.with_generation(
+        thief.key_id, bench.rival._ring._generation(bench.rival.key_id)
+    )
     return lambda: bench.read(path, by=thief)
 
 
@@ -180,16 +182,15 @@ def stolen_prekey(bench):
 )
 def prekey_of_another_partner(bench):
     """rival uses up the prekeys that clinic made for lab: lab's own package could not open."""
+    from workshop import wild
+
     from counterseal.exchange import front, stanza
     from counterseal.exchange.plan import ForKeys
     from counterseal.trust.prekeys import prekey_id
-    from workshop import wild
 
     public = bench.cast.with_prekeys(bench.clinic, bench.lab).prekeys.keys[0]
     card = bench.clinic.history.newest
-    recipient = ForKeys(
-        card.key_id, card.card.agreement.key(), (prekey_id(public), public.key())
-    )
+    recipient = ForKeys(card.key_id, card.card.agreement.key(), (prekey_id(public), public.key()))
 
     def raw(content, core):
         return stanza.encode(front.make_stanzas(content, core, [recipient])), 1

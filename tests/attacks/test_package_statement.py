@@ -48,9 +48,7 @@ def passed_on(bench, owner, text, data=EVIL, *, digest=None):
     """clinic's package for bank, with `data` under a statement that it did not make."""
     listed = entry("w.bin", len(data), digest=digest or sha256(data).hex())
     plain = manifest_plain(document([listed], owner=owner, statement=text), leaves_of(data))
-    raw = wild(
-        [("w.bin", data)], by=bench.clinic, to=bench.bank, cast=bench.cast, manifest=plain
-    )
+    raw = wild([("w.bin", data)], by=bench.clinic, to=bench.bank, cast=bench.cast, manifest=plain)
     return bench.put(raw)
 
 

@@ -4,7 +4,9 @@
 
 A mutant is accepted if it opens and every byte of it can be read: since it is not the package
 that was sealed, that would be a forgery or a byte that nobody vouches for. The one making the
-mutants is strong: it may hold the content key, as every recipient does (kinds `insider ...`).
+mutants is strong: it may hold the content key, as every recipient does (kinds `insider_...`).
+Such a one can seal the very same bytes anew (another salt): counted as `resealed`, and allowed,
+because the signature is over what is inside and that is unchanged.
 """
 
 from __future__ import annotations
@@ -87,7 +89,12 @@ def pool(folder):
     path = bench.seal(small)
     add_recipient(path, by=bench.lab, to=bench.cast.partner(bench.bank), at=AT)
     add("recipient added", bench, path, identity=bench.bank)
-    add("passphrase", bench, bench.seal(small, passphrase=PASSPHRASE, cost=CHEAP), passphrase=PASSPHRASE)
+    add(
+        "passphrase",
+        bench,
+        bench.seal(small, passphrase=PASSPHRASE, cost=CHEAP),
+        passphrase=PASSPHRASE,
+    )
     hard = Bench(Cast(hardware=("lab", "clinic")), Path(folder), count=bench.count)
     add("hardware", hard, hard.seal({"w": small, "x": chunky}))
     prekeys = hard.cast.with_prekeys(hard.clinic, hard.lab)
@@ -104,6 +111,7 @@ class Verifier:
         self._file = os.memfd_create("package")
 
     def accepts(self, target, data):
+        """False if it is refused, else the contents."""
         os.ftruncate(self._file, len(data))
         os.pwrite(self._file, data, 0)
         try:
@@ -116,10 +124,10 @@ class Verifier:
                 key = reader.unlock_passphrase(front, PASSPHRASE)
             else:
                 key, _ = reader.unlock(front, target.identity)
-            read_all(reader.PackageFiles(self._file, front, key))
+            files = reader.PackageFiles(self._file, front, key)
+            return files.manifest.document, read_all(files)
         except CountersealError:
             return False
-        return True
 
 
 # ── bytes ───────────────────────────────────────────────────────────────────────────────────
@@ -266,7 +274,7 @@ def envelope_field(rng, target, others):
 def reformat(rng, target, others):
     """The same JSON for many readers, but other bytes."""
     text = canonical.encode(target.parts.envelope)
-    at = rng.choice([i for i, c in enumerate(text) if c in b"{},:\""])
+    at = rng.choice([i for i, c in enumerate(text) if c in b'{},:"'])
     extra = rng.choice([b" ", b"\n", b"\t", b"\\u0022", b"/**/"])
     return rejoin(target, text=text[: at + 1] + extra + text[at + 1 :])
 
@@ -364,9 +372,7 @@ def insider_manifest(rng, target, others):
     text = dumps(document)
     if 4 + len(text) + len(target.leaves) > size:
         size = -(-(4 + len(text) + len(target.leaves)) // 1024) * 1024
-    message = target.key.manifest_message(
-        size, prefix=target.parts.manifest[: layout.PREFIX_BYTES]
-    )
+    message = target.key.manifest_message(size, prefix=target.parts.manifest[: layout.PREFIX_BYTES])
     plain = manifest_plain(text, target.leaves, size=size)
     return rebuilt(target, manifest=message.seal_whole(plain))
 
@@ -394,11 +400,12 @@ def campaign(count, seed, *, stop_after=None):
     rng = random.Random(seed)
     weights, makers = zip(*KINDS, strict=True)
     tried, by_target, bad, begun = Counter(), Counter(), [], time.monotonic()
-    verifier = Verifier()
+    verifier, resealed = Verifier(), 0
     with tempfile.TemporaryDirectory() as folder:
         targets = pool(folder)
-        for target in targets:  # the control: as they are they open
-            assert verifier.accepts(target, target.data), target.name
+    # The control: as they are they open.
+    contents = {target.name: verifier.accepts(target, target.data) for target in targets}
+    assert all(contents.values())
     honest = {target.data for target in targets}
     while sum(tried.values()) < count:
         if stop_after is not None and time.monotonic() - begun > stop_after:
@@ -419,7 +426,9 @@ def campaign(count, seed, *, stop_after=None):
         except Exception as error:  # noqa: BLE001 - anything but CountersealError is a finding
             bad.append((maker.__name__, target.name, repr(error), data.hex()))
         else:
-            if accepted:
+            if accepted and maker is insider_leaf and accepted == contents[target.name]:
+                resealed += 1
+            elif accepted:
                 bad.append((maker.__name__, target.name, "accepted", data.hex()))
     return {
         "count": sum(tried.values()),
@@ -427,6 +436,7 @@ def campaign(count, seed, *, stop_after=None):
         "seconds": round(time.monotonic() - begun, 1),
         "kinds": dict(tried),
         "packages": dict(by_target),
+        "resealed": resealed,
         "bad": bad,
     }
 
@@ -455,6 +465,7 @@ def main():
         "tried": sum(kinds.values()),
         "accepted": sum(one[2] == "accepted" for one in bad),
         "crashed": sum(one[2] != "accepted" for one in bad),
+        "resealed": sum(result["resealed"] for result in results),
         "seconds": round(time.monotonic() - begun, 1),
         "seed": arguments.seed,
         "kinds": dict(sorted(kinds.items())),

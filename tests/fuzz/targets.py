@@ -179,5 +179,3 @@ def call(name, data):
         TARGETS[name](data)
     except CountersealError:
         return
-
-

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from counterseal.crypto.chunked import leaf_count, sealed_bytes
-from counterseal.crypto.derive import bind
+from counterseal.crypto.chunked import sealed_bytes
 from counterseal.crypto.digest import LEAF_BYTES, leaf_digest, sha256
 from counterseal.crypto.passphrase import Cost
 from counterseal.exchange import front as fronts
@@ -35,7 +34,7 @@ from counterseal.models.manifest import Manifest
 from counterseal.trust.identity import Identity
 from counterseal.trust.partner import Partner, PartnerBook
 from counterseal.wire import canonical
-from counterseal.wire.dsse import Envelope, EnvelopeSignature
+from counterseal.wire.dsse import Envelope  # noqa: TC001 - of a dataclass
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -380,9 +379,18 @@ class Cut:
         source = source.replace(self.old, self.new)
         scope = {}
         code = compile(f"from __future__ import annotations\n{source}", f"<{self.where}>", "exec")
-        exec(code, function.__globals__, scope)
+        exec(code, function.__globals__, scope)  # noqa: S102 - our own source, one check less
         scope[name].cut = source  # so that a second cut can be made in the same function
         patch.setattr(owner, name, scope[name])
+
+
+def listed(folder):
+    """The names in a folder, hidden ones too."""
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def open_descriptors():
+    return len(listed("/proc/self/fd"))
 
 
 def flip(data, at, bit=0):
@@ -402,14 +410,13 @@ def manifest_of(path, key):
     return decoded, Parts.of(data, [one.bytes for one in decoded.document.files])
 
 
-def reseal_leaf(key, index, size, sealed, leaf, plain):
+def reseal_leaf(key, index, size, sealed, *, leaf, plain):
     """The message with one leaf replaced, encrypted with the right key and nonces."""
     message = key.file_message(index, size, prefix=bytes(sealed[: layout.PREFIX_BYTES]))
     _, _, start, length = message.leaf_range(leaf)
     changed = bytearray(sealed)
     message.seal_leaf(leaf, memoryview(plain), memoryview(changed)[start : start + length])
     return bytes(changed)
-
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ def main():
     prekeyed = soft.with_prekeys(soft.clinic, soft.lab, 1)
     hard_prekeyed = hard.with_prekeys(hard.clinic, hard.lab, 1)
     prekeys = {
-        name: dict_of(person) for name, person in (("clinic", soft.clinic), ("hard-clinic", hard.clinic))
+        name: dict_of(person)
+        for name, person in (("clinic", soft.clinic), ("hard-clinic", hard.clinic))
     }
     plain = {"statement": False}
     add("keys", soft, files=contents(1), recipients=[soft.clinic])
@@ -117,7 +118,14 @@ def main():
         more=plain,
     )  # fmt: skip
     add("p256", hard, files=contents(6), recipients=[hard.clinic])
-    add("p256-prekey", hard, files=contents(7), recipients=[hard.clinic], prekey=hard_prekeyed, more=plain)
+    add(
+        "p256-prekey",
+        hard,
+        files=contents(7),
+        recipients=[hard.clinic],
+        prekey=hard_prekeyed,
+        more=plain,
+    )
     document = {
         "warning": WARNING,
         "provenance": f"made by tests/vectors/make_packages.py with counterseal "
@@ -138,9 +146,7 @@ def main():
 
 def dict_of(person):
     """The private prekeys, still protected under the store key in the key ring."""
-    return {
-        identifier: protected.hex() for identifier, protected in person.store.items("prekey")
-    }
+    return {identifier: protected.hex() for identifier, protected in person.store.items("prekey")}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random  # noqa: TID251 - a seeded bootstrap is statistics, not a secret
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,9 @@ __all__ = ["Contender", "Estimate", "Samples", "child", "estimate", "take_turns"
 
 RESAMPLES: Final = 2000
 PAGE_BYTES: Final = 4096
+REPORTED: Final = Path("/sys/module/page_reporting/parameters/reported_kib")
+REPORTING_SECONDS: Final = 2.5  # the kernel reports every 2 s (mm/page_reporting.c)
+HELD_BYTES: Final = 64 << 20  # below, what a host takes back is lost in the noise
 # What can go wrong with a disk, a peer or a package. A defect of ours still ends the run.
 _FAILURES: Final = (CountersealError, OSError, subprocess.SubprocessError, RuntimeError, ValueError)
 
@@ -127,13 +131,28 @@ def estimate(values: Sequence[float]) -> Estimate:
 def warm_memory(size: int) -> None:
     """Touch `size` bytes in huge and `size` in small pages and give them back to the kernel.
 
-    A virtual machine with free page reporting hands unused memory to its host; the next to
-    touch it pays up to 2 s/GiB, whoever that is. It hit a random contender by more than any
-    difference between them, so all of them start from memory that the guest holds.
+    A virtual machine with free page reporting hands free memory to its host, every two seconds;
+    whoever touches it next pays up to 2 s/GiB. That hit a random contender by more than any
+    difference between them. So each starts with memory that the guest holds, and just after
+    the reporting has had its turn.
     """
     maps = [_touched(size, advice) for advice in (mmap.MADV_HUGEPAGE, mmap.MADV_NOHUGEPAGE)]
+    if size >= HELD_BYTES and REPORTED.exists():
+        _await_reporting()
     for touched in maps:
         touched.close()
+
+
+def _await_reporting() -> None:
+    """Until the count of reported memory has moved and rests again, or does not move at all."""
+    before = last = REPORTED.read_text()
+    deadline = time.monotonic() + REPORTING_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        now = REPORTED.read_text()
+        if now == last != before:
+            return
+        last = now
 
 
 def _touched(size: int, advice: int) -> mmap.mmap:

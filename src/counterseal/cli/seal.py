@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Read the passphrase of --to-passphrase from FILE.",
 )
+@click.option("--file-name", metavar="NAME", default="model", help="What stdin is called inside.")
 @click.option("--model-name", metavar="NAME", help="The model's name.  [from MODEL]")
 @click.option("--model-version", type=click.IntRange(min=1), help="[the next one]")
 @click.option("--expires", metavar="WHEN", help="30d, 12h or 2027-01-31: not to be opened after.")
@@ -50,6 +51,7 @@ def command(  # noqa: PLR0917
     add_to: str | None,
     to_passphrase: bool,  # noqa: FBT001
     package_passphrase_file: str | None,
+    file_name: str,
     model_name: str | None,
     model_version: int | None,
     expires: str | None,
@@ -66,7 +68,7 @@ def command(  # noqa: PLR0917
       counterseal seal model/ --to clinic
       counterseal seal model/ --to clinic --to bank --expires 30d
       counterseal seal --add-to model.sealed --to bank
-      train.py | counterseal seal - --to clinic -o model.sealed
+      train.py | counterseal seal - --file-name model.safetensors --to clinic -o model.sealed
 
     MODEL is a file, a folder or - for stdin. Files that could run code when loaded (pickles)
     are refused.
@@ -99,6 +101,7 @@ def command(  # noqa: PLR0917
         to=partners,
         passphrase=secret,
         output=sys.stdout.buffer if target == "-" else Path(target),
+        file_name=file_name,
         model=model_name,
         version=model_version,
         expires=until,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from functools import partial
 from typing import IO, TYPE_CHECKING, Protocol
 
 from counterseal.crypto.chunked import PREFIX_BYTES, leaf_count
@@ -38,10 +39,19 @@ class _Reader(Protocol):
 class FileSealing:
     """One file on its way into a package: its digests fill up as its tasks are done."""
 
-    def __init__(self, message: ChunkedMessage, *, at: int, output: int, with_sha256: bool) -> None:
-        """The message goes to offset `at` of descriptor `output`."""
+    def __init__(
+        self,
+        message: ChunkedMessage,
+        *,
+        at: int,
+        output: int,
+        with_sha256: bool,
+        leaves: int | None = None,
+    ) -> None:
+        """The message goes to offset `at` of descriptor `output`; `leaves` are known so far."""
+        known = leaf_digests(message.size) if leaves is None else leaves
         self.message = message
-        self.leaves = bytearray(DIGEST_BYTES * leaf_digests(message.size))
+        self.leaves = bytearray(DIGEST_BYTES * known)
         self.sha256: str | None = None
         self._at = at
         self._output = output
@@ -52,16 +62,8 @@ class FileSealing:
     @classmethod
     def streaming(cls, message: ChunkedMessage, output: int, *, with_sha256: bool) -> FileSealing:
         """For a stream: leaves come in order, and `message.size` is set before the last."""
-        sealing = cls.__new__(cls)
-        sealing.message = message
-        sealing.leaves = bytearray()
-        sealing.sha256 = None
-        sealing._at = 0
-        sealing._output = output
-        sealing._with_sha256 = with_sha256
-        sealing._stream_sha256 = sha256_stream()
         pwrite_all(output, memoryview(message.prefix), 0)
-        return sealing
+        return cls(message, at=0, output=output, with_sha256=with_sha256, leaves=0)
 
     def tasks(self, source: Files, name: str) -> Iterator[Task]:
         """All tasks of this file. SHA-256 is sequential, so it goes first, beside the leaves."""
@@ -84,7 +86,7 @@ class FileSealing:
             yield task(self._hash)
         pwrite_all(self._output, memoryview(self.message.prefix), self._at)
         for leaf in range(leaves):
-            yield task(lambda opened, scratch, leaf=leaf: self._seal(opened, scratch, leaf))
+            yield task(partial(self._seal, leaf=leaf))
 
     def close(self) -> None:
         """Close the source, if a failure left it open."""
@@ -100,7 +102,7 @@ class FileSealing:
         self.sha256 = digest.hexdigest()
         return 0
 
-    def _seal(self, reader: _Reader, scratch: Scratch, leaf: int) -> int:
+    def _seal(self, reader: _Reader, scratch: Scratch, *, leaf: int) -> int:
         start, length, _, _ = self.message.leaf_range(leaf)
         reader.read_into(start, scratch.plain[:length])
         self.seal_leaf(scratch, leaf)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -41,21 +42,31 @@ class _Run:
         self._lock = threading.Lock()
         self.done = 0
         self.failure: BaseException | None = None
+        self.ended: set[threading.Thread] = set()
+        self.news: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def work(self) -> None:
-        scratch = Scratch()
+        try:
+            self._work(Scratch())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            self.failure = self.failure or error
+        finally:
+            self.ended.add(threading.current_thread())
+            self.news.put(None)
+
+    def _work(self, scratch: Scratch) -> None:
         while self.failure is None:
-            try:
-                with self._lock:
-                    task = next(self._tasks, None)
-                if task is None:
-                    return
-                count = task(scratch)
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-                self.failure = self.failure or error
+            with self._lock:
+                task = next(self._tasks, None)
+            if task is None:
                 return
+            count = task(scratch)
             with self._lock:
                 self.done += count
+
+    def wait(self, seconds: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            self.news.get(timeout=seconds)
 
 
 def run(
@@ -87,22 +98,28 @@ def run(
 def _in_threads(
     state: _Run, size: int, total: int, progress: Callable[[int, int], None] | None
 ) -> None:
+    # Not `Thread.join`: Ctrl-C in it makes Python 3.11 take a running thread for an ended one.
     pool = [threading.Thread(target=state.work, daemon=True) for _ in range(size)]
-    started: list[threading.Thread] = []
     try:
         for thread in pool:
             thread.start()
-            started.append(thread)
-        for thread in pool:
-            while thread.is_alive():
-                thread.join(timeout=0.1 if progress else None)
-                if progress is not None:
-                    progress(min(state.done, total), total)
+        while not state.ended.issuperset(pool):
+            state.wait(0.1)
+            if progress is not None:
+                progress(min(state.done, total), total)
     except BaseException as error:  # Ctrl-C arrives here, in the main thread
         state.failure = error
-        # Nobody leaves while a thread may still write: the caller closes its descriptors.
-        while any(thread.is_alive() for thread in started):
-            with contextlib.suppress(KeyboardInterrupt):
-                for thread in started:
-                    thread.join()
+        _wait_for_started(state, pool)
         raise
+
+
+def _wait_for_started(state: _Run, pool: list[threading.Thread]) -> None:
+    """Nobody leaves while a thread may still write: the caller closes its descriptors.
+
+    A thread that has no ident yet will find the failure before it takes a task.
+    """
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            while not state.ended.issuperset(t for t in pool if t.ident is not None):
+                state.wait(0.1)
+            return

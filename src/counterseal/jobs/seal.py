@@ -77,6 +77,7 @@ def seal(
     passphrase: bytes | None = None,
     model: str | None = None,
     version: int | None = None,
+    file_name: str = _STREAM_NAME,
     expires: datetime | timedelta | None = None,
     charter: str | None = None,
     statement: bool = True,
@@ -92,6 +93,7 @@ def seal(
     `source` is a file or folder, an open package (to pass it on), a binary stream, or an
     object of a supported framework. `passphrase` replaces `to` and stands alone. `statement`
     adds the OpenSSF model-signing statement, which costs a SHA-256 of everything.
+    `file_name` is what the file in a stream is called: its ending says how it loads.
     `keep_key` keeps the content key here, so that recipients can be added later.
 
     Raises UnsafeFormat for files that could run code, ExpiredKey or RevokedKey if a card is
@@ -110,7 +112,8 @@ def seal(
         recipients: tuple[ForKeys, ...] | ForPassphrase = ForPassphrase(passphrase, cost or Cost())
     else:
         recipients = tuple(recipient_of(partner, sent, at=at) for partner in partners)
-    streamed = hasattr(source, "readinto") or hasattr(source, "read")
+    names.check_names([file_name])
+    streamed = hasattr(source, "read") and not isinstance(source, SealedPackage)
     found = _Source(MemoryFiles({}), "model", "file") if streamed else _find(source, statement)
     name = model or found.model
     if name != _model_name(name):  # no recipient could open a package of that name
@@ -139,6 +142,7 @@ def seal(
             sealed = _seal_stream(
                 cast("IO[bytes]", source),
                 plan,
+                file_name=file_name,
                 by=by,
                 output=descriptor,
                 spool=spool,
@@ -204,6 +208,7 @@ def _seal_stream(
     source: IO[bytes],
     plan: Plan,
     *,
+    file_name: str,
     by: Identity,
     output: int,
     spool: Path,
@@ -215,11 +220,12 @@ def _seal_stream(
         raise FormatError(
             "an archive cannot be checked while it streams", hint="seal the file itself"
         )
-    media = inspection.inspect(MemoryFiles({_STREAM_NAME: head}))
+    # Under a name that claims nothing: a format's own check would want the whole file.
+    media = inspection.inspect(MemoryFiles({_STREAM_NAME: head}))[_STREAM_NAME]
     return stream.write_stream(
         _Joined(head, source),
-        _STREAM_NAME,
-        dataclasses.replace(plan, media_types=media),
+        file_name,
+        dataclasses.replace(plan, media_types={file_name: media}),
         by=by,
         output=output,
         spool_folder=spool,

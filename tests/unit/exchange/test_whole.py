@@ -3,6 +3,7 @@ import os
 import stat
 
 import pytest
+from workshop import listed
 
 from counterseal.exchange.whole import whole_file, whole_folder
 
@@ -10,7 +11,7 @@ LEFT = ".out.0123456789ab.part"
 
 
 def names(folder):
-    return sorted(os.listdir(folder))
+    return listed(folder)
 
 
 def test_a_file_appears_at_the_end(tmp_path):
@@ -46,8 +47,7 @@ def test_what_exists_stays(tmp_path):
 
 def test_what_appears_meanwhile_stays(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(FileExistsError), whole_file(out) as descriptor:
-        os.write(descriptor, b"ours")
+    with pytest.raises(FileExistsError), whole_file(out):
         out.write_bytes(b"theirs")
     assert out.read_bytes() == b"theirs"
     assert names(tmp_path) == ["out"]
