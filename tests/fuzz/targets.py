@@ -6,7 +6,9 @@ the first brace.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from functools import cache
@@ -38,7 +40,9 @@ from counterseal.wire.dsse import Envelope
 
 @cache
 def bench():
-    return Bench(Cast(), Path(tempfile.mkdtemp(prefix="counterseal-fuzz-")))
+    folder = tempfile.mkdtemp(prefix="counterseal-fuzz-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Bench(Cast(), Path(folder))
 
 
 @cache

@@ -1,6 +1,8 @@
 """Whatever is sealed comes back; whatever is changed is refused."""
 
+import atexit
 import io
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -27,7 +29,9 @@ NAMES = st.text(st.characters(categories=["Ll", "Nd"]), min_size=1, max_size=12)
 
 @cache
 def bench():
-    return Bench(Cast(), Path(tempfile.mkdtemp(prefix="counterseal-properties-")))
+    folder = tempfile.mkdtemp(prefix="counterseal-properties-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Bench(Cast(), Path(folder))
 
 
 def filled(size, seed=1):

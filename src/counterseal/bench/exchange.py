@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import counterseal
 from counterseal.bench import machine
 from counterseal.bench.contenders import Contest, write_model
-from counterseal.bench.measures import Contender, Samples, child, take_turns, warm_memory
+from counterseal.bench.measures import (
+    Contender,
+    Samples,
+    await_quiet,
+    child,
+    take_turns,
+    warm_memory,
+)
 from counterseal.errors import CountersealError
 from counterseal.jobs.recipients import add_recipient
 from counterseal.jobs.seal import seal
@@ -42,11 +49,12 @@ class Profile:
     memory_sizes: tuple[int, ...]
     recipients: int
     starts: int
+    patience: float  # seconds, in all, to wait for other processes to finish
 
 
 PROFILES: Final = {
-    "quick": Profile(2 * MIB, 3, (2 * MIB,), 10, 3),
-    "full": Profile(1024 * MIB, 7, (256 * MIB, 1024 * MIB, 2048 * MIB), 1000, 15),
+    "quick": Profile(2 * MIB, 3, (2 * MIB,), 10, 3, 0),
+    "full": Profile(1024 * MIB, 7, (256 * MIB, 1024 * MIB, 2048 * MIB), 1000, 15, 600),
 }
 
 
@@ -121,13 +129,14 @@ def _timed(
         contenders += contest.opening()
     if "load" in only:
         contenders += contest.loading()
-    samples = take_turns(
-        contenders,
-        runs=profile.runs,
-        before=lambda: warm_memory(profile.size * 3 // 2),
-        say=say,
-    )
-    return _data(samples)
+    patience = profile.patience
+
+    def before() -> None:
+        nonlocal patience
+        patience -= await_quiet(at_most=patience)
+        warm_memory(profile.size * 3 // 2)
+
+    return _data(take_turns(contenders, runs=profile.runs, before=before, say=say))
 
 
 def _memory(profile: Profile, place: Path, say: Say) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import resource
 import statistics
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random  # noqa: TID251 - a seeded bootstrap is statistics, not a secret
 from typing import TYPE_CHECKING, Any, Final
@@ -23,12 +23,23 @@ from counterseal.errors import CountersealError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Contender", "Estimate", "Samples", "child", "estimate", "take_turns", "warm_memory"]
+__all__ = [
+    "Contender",
+    "Estimate",
+    "Samples",
+    "await_quiet",
+    "child",
+    "estimate",
+    "take_turns",
+    "warm_memory",
+]
 
 RESAMPLES: Final = 2000
 PAGE_BYTES: Final = 4096
 REPORTED: Final = Path("/sys/module/page_reporting/parameters/reported_kib")
 REPORTING_SECONDS: Final = 2.5  # the kernel reports every 2 s (mm/page_reporting.c)
+QUIET_SECONDS: Final = 0.4
+QUIET_SHARE: Final = 0.1  # of one core
 HELD_BYTES: Final = 64 << 20  # below, what a host takes back is lost in the noise
 # What can go wrong with a disk, a peer or a package. A defect of ours still ends the run.
 _FAILURES: Final = (CountersealError, OSError, subprocess.SubprocessError, RuntimeError, ValueError)
@@ -45,14 +56,15 @@ class Contender:
 
 @dataclass(slots=True)
 class Samples:
-    """Seconds of every turn; None in both lists where the turn failed."""
+    """Seconds of every turn, None where it failed; `others` is CPU that other processes took."""
 
     wall: list[float | None] = field(default_factory=list)
     cpu: list[float | None] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
-        return {"wall": self.wall, "cpu": self.cpu, "failures": self.failures}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ def take_turns(
 
 
 def _sample(contender: Contender, samples: Samples) -> None:
-    cpu, wall = _cpu(), time.perf_counter()
+    busy, cpu, wall = _machine_cpu(), _cpu(), time.perf_counter()
     try:
         contender.work()
     except _FAILURES as error:
@@ -96,12 +108,31 @@ def _sample(contender: Contender, samples: Samples) -> None:
         samples.wall.append(time.perf_counter() - wall)
         samples.cpu.append(_cpu() - cpu)
     finally:
+        samples.others.append(max(0.0, _machine_cpu() - busy - (_cpu() - cpu)))
         contender.after()
 
 
 def _cpu() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _machine_cpu() -> float:
+    """CPU seconds of all processes since the start, and those the host took away."""
+    fields = Path("/proc/stat").read_text().split(maxsplit=9)
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def await_quiet(*, at_most: float) -> float:
+    """Wait, `at_most` so many seconds, for others to leave the machine alone; return how long."""
+    started = time.monotonic()
+    while (waited := time.monotonic() - started) < at_most:
+        busy, cpu = _machine_cpu(), _cpu()
+        time.sleep(QUIET_SECONDS)
+        if _machine_cpu() - busy - (_cpu() - cpu) < QUIET_SHARE * QUIET_SECONDS:
+            break
+    return waited
 
 
 def child(arguments: Sequence[str], *, env: Mapping[str, str]) -> float:

@@ -3,7 +3,14 @@ import sys
 
 import pytest
 
-from counterseal.bench.measures import Contender, child, estimate, take_turns, warm_memory
+from counterseal.bench.measures import (
+    Contender,
+    await_quiet,
+    child,
+    estimate,
+    take_turns,
+    warm_memory,
+)
 
 
 def test_contenders_take_turns_and_the_first_turn_is_thrown_away():
@@ -57,3 +64,13 @@ def test_a_child_that_fails_is_no_sample():
 
 def test_warming_gives_the_memory_back():
     warm_memory(1 << 20)
+
+
+def test_waiting_for_quiet_ends():
+    assert await_quiet(at_most=0) >= 0
+    assert await_quiet(at_most=0.5) < 5
+
+
+def test_what_others_took_is_kept_beside_every_sample():
+    samples = take_turns([Contender("a", lambda: None)], runs=3)
+    assert len(samples["a"].others) == 3
