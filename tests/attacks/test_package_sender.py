@@ -95,7 +95,7 @@ def traversal(bench):
 
 @attack(
     FormatError,
-    Cut("counterseal.jobs.extraction:_one_file", '"/" in name', "False"),
+    Cut("counterseal.models.manifest:Manifest.__post_init__", '"/" in entries[0].name', "False"),
 )
 def through_a_link(bench):
     """One file named as in a folder; the victim's folder has a link of that name elsewhere."""

@@ -130,7 +130,7 @@ def journal(data):
 
 
 def key_id(data):
-    keyid.matches(bench().lab.key_id, data.decode("utf-8", "replace"))
+    keyid.matches(bench().lab.key_id, data.decode("utf-8", "surrogateescape"))
 
 
 def any_file(data):

@@ -103,7 +103,9 @@ def test_two_people_meet_by_reading_words_to_each_other(at, tmp_path):
     secret.write_text(SECRET)
     secret.chmod(0o600)
     quiet = {"COUNTERSEAL_PASSPHRASE_FILE": str(secret)}
-    terminal = at("lab", "seal", "model", "--to", "clinic", "-o", "q.sealed", "--no-progress", **quiet)
+    terminal = at(
+        "lab", "seal", "model", "--to", "clinic", "-o", "q.sealed", "--no-progress", **quiet
+    )
     assert terminal.end(120) == 0
     assert "%" not in terminal.seen
     (tmp_path / "q.sealed").unlink()

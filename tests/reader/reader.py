@@ -159,6 +159,7 @@ def read(package, sender_card_file, *, keys=None, prekeys=(), passphrase=None, a
         cut += 32 * -(-size // MIB)
         leaves = b"".join(blake3(data[i : i + MIB]).digest() for i in range(0, size, MIB))
         need(len(data) == size and leaves == plain[leaf:cut], "other leaves")
+        need(message[:24] == b64decode(file["salt"]), "another salt")
         start, files[file["name"]] = start + len(message), data
     need(files and start == len(package) and not any(plain[cut:]), "more than the files")
     return manifest, files

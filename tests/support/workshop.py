@@ -7,6 +7,7 @@ it holds: the bytes (everybody), the content key (a recipient), signing keys (it
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib
 import inspect
@@ -15,6 +16,7 @@ import textwrap
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 
@@ -251,8 +253,21 @@ def _json(document):
     return rfc8785.dumps(document)
 
 
-def entry(name, size, *, media_type="application/octet-stream", digest=None):
-    return {"name": name, "media_type": media_type, "bytes": size, "sha256": digest}
+SALT = bytes(24)  # of every message of a wild sender, so that a manifest can be written first
+
+
+def entry(name, size, *, media_type="application/octet-stream", digest=None, salt=SALT):
+    text = base64.b64encode(salt).decode()
+    return {
+        "name": name, "media_type": media_type, "bytes": size, "salt": text, "sha256": digest
+    }  # fmt: skip
+
+
+def message_of(content, index, data):
+    """The message of one file, under the known salt."""
+    with mock.patch("counterseal.crypto.chunked.os.urandom", bytes):
+        message = content.file_message(index, len(data))
+    return message.seal_whole(data)
 
 
 def document(entries, *, layout="folder", model="scan", version=1, owner=None, statement=None):
@@ -303,10 +318,7 @@ def wild(
         )
     sealed = content.manifest_message(len(manifest)).seal_whole(manifest)
     if messages is None:
-        messages = [
-            content.file_message(index, len(data)).seal_whole(data)
-            for index, (_, data) in enumerate(files)
-        ]
+        messages = [message_of(content, index, data) for index, (_, data) in enumerate(files)]
     fields = {
         "kind": "package",
         "format": 1,

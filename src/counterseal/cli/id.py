@@ -18,7 +18,7 @@ from counterseal.cli.settings import (
     read_passphrase,
     settings,
 )
-from counterseal.errors import CountersealError
+from counterseal.errors import CountersealError, RevokedKey, TrustError
 
 if TYPE_CHECKING:
     from counterseal.crypto.signing import SigningKey
@@ -103,6 +103,7 @@ def rotate(
     can still be opened; what we sealed with it stays good for two weeks.
     """
     identity, secret = _unlock(as_name, passphrase_file)
+    _check_recovery(identity.history, len(recovery_files))
     keys = _recovery_keys(recovery_files, recovery_passphrase_file)
     identity.rotate(passphrase=secret, recovery_keys=keys)
     _changed(identity, "rotated")
@@ -317,6 +318,26 @@ def _recovery_keys(files: tuple[str, ...], passphrase_file: str | None) -> list[
         return []
     secret = read_passphrase(passphrase_file, "Passphrase of the recovery keys")
     return [recoveries.load(Path(file), secret) for file in files]
+
+
+def _check_recovery(history: History, given: int) -> None:
+    """Say what is missing before the history says it in terms of signatures."""
+    recovery = history.newest.card.recovery
+    if history.newest.revoked is not None and not recovery.keys:
+        raise RevokedKey(
+            "our own key is revoked, and there are no recovery keys to replace it",
+            hint="counterseal init NEW-NAME; partners compare and pin its card afresh",
+        )
+    if history.newest.revoked is not None and not given:
+        raise RevokedKey(
+            "our own key is revoked: only recovery keys can make a new card",
+            hint=f"counterseal id rotate --recovery KEY ({recovery.threshold} of them)",
+        )
+    if 0 < given < recovery.threshold:
+        raise TrustError(
+            f"{given} of {recovery.threshold} recovery keys: not enough",
+            hint="repeat --recovery KEY for each of them",
+        )
 
 
 def _changed(identity: Identity, how: str) -> None:

@@ -11,6 +11,7 @@ from counterseal.cli.settings import Command, settings
 
 if TYPE_CHECKING:
     from counterseal.jobs.inspect import CardFacts, PackageFacts
+    from counterseal.trust.partner import Partner
 
 
 @click.command("inspect", cls=Command)
@@ -23,13 +24,24 @@ def command(file: str) -> None:
     """
     from counterseal.jobs.inspect import PackageFacts, inspect
 
-    current = settings()
-    known = current.partners().list() if (current.home.path / "state.db").exists() else []
-    facts = inspect(file, partners=known)
+    facts = inspect(file, partners=_known())
     if isinstance(facts, PackageFacts):
         emit({"kind": "package", **_fields(facts)}, _package(facts))
     else:
         emit({"kind": "card", **_fields(facts)}, card_text(facts))
+
+
+def _known() -> list[Partner]:
+    """Whom this home can check: the pinned partners and, of our own packages, ourselves."""
+    from counterseal.trust.identity import Identity
+    from counterseal.trust.partner import Partner
+
+    home = settings().home
+    ours = [Identity.load_history(name, home=home) for name in home.identities()]
+    known = [Partner(h.name, h, h.newest.card.created) for h in ours]
+    if (home.path / "state.db").exists():
+        known += settings().partners().list()
+    return known
 
 
 def _fields(facts: PackageFacts | CardFacts) -> dict[str, object]:

@@ -119,7 +119,8 @@ def _known(error: Exception) -> CountersealError:
     if isinstance(error, CountersealError):
         return error
     if isinstance(error, click.UsageError):
-        return _UsageError(error.format_message(), hint=error.ctx.get_usage() if error.ctx else None)
+        usage = error.ctx.get_usage() if error.ctx else None
+        return _UsageError(error.format_message(), hint=usage)
     if isinstance(error, OSError):
         return _from_os(error)
     return CountersealError(

@@ -85,12 +85,12 @@ def command(  # noqa: PLR0917
     target = output or ("-" if model == "-" else f"{Path(model).resolve().name}.sealed")
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("a package is binary: -o FILE, or redirect stdout")
+    until = _until(expires)
     if model != "-" and not Path(model).exists():
         raise FileNotFoundError(2, "no such file or folder", model)
     if target != "-" and not force and Path(target).exists():
         raise FileExistsError(17, "exists", target)
     partners = [settings().partners().get(name) for name in to]
-    until = _until(expires)
     identity = settings().identity(as_name, passphrase_file)
     secret = None
     if to_passphrase:

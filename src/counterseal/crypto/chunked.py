@@ -77,6 +77,10 @@ class ChunkedMessage:
             raise BadCiphertext(_FAILED)
         return message
 
+    @property
+    def salt(self) -> bytes:
+        return self.prefix[:SALT_BYTES]
+
     def leaf_range(self, leaf: int) -> tuple[int, int, int, int]:
         """(plain offset, plain length, sealed offset, sealed length) of one leaf."""
         if not 0 <= leaf < leaf_count(self.size):

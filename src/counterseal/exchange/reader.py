@@ -9,8 +9,8 @@
 5. Our stanza opens with our keys, and the key is the committed one.
 6. The encrypted manifest has the signed digest; it decrypts; its names are harmless and its
    sizes fill the rest of the package exactly.
-7. Each leaf, when it is asked for: the message's key commitment, every AEAD tag, the signed
-   digest. Only then are its bytes handed over.
+7. Each leaf, when it is asked for: the message's key commitment and signed salt, every AEAD
+   tag, the signed digest. Only then are its bytes handed over.
 
 Receiver state (replay, rollback) is `replay`'s, between 6 and 7.
 """
@@ -255,8 +255,11 @@ class PackageFiles:
         with self._lock:
             if number not in self._messages:
                 prefix = read_prefix(self._descriptor, self._starts[number])
-                size = self.manifest.document.files[number].bytes
-                self._messages[number] = self._key.file_message(number, size, prefix=prefix)
+                entry = self.manifest.document.files[number]
+                message = self._key.file_message(number, entry.bytes, prefix=prefix)
+                if not equal(message.salt, entry.salt):
+                    raise BadCiphertext("the payload is not what its sender signed")
+                self._messages[number] = message
             return self._messages[number]
 
     def _number(self, name: str) -> int:

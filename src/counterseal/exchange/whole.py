@@ -13,8 +13,9 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from counterseal.crypto.digest import sha256
 from counterseal.errors import CountersealError
 from counterseal.trust.atomic import fsync_folder
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["whole_file", "whole_folder"]
+
+MAX_STEM: Final = 255 - len("..000000000000.part")  # file systems end names at 255 bytes
 
 
 @contextlib.contextmanager
@@ -94,12 +97,18 @@ def _publish(temporary: Path, output: Path, *, replace: bool) -> None:
 
 
 def _temporary(output: Path) -> Path:
-    return output.with_name(f".{output.name}.{secrets.token_hex(6)}.part")
+    return output.with_name(f".{_stem(output)}.{secrets.token_hex(6)}.part")
+
+
+def _stem(output: Path) -> str:
+    """The output's name, or a digest of one that leaves no room for what is added to it."""
+    encoded = os.fsencode(output.name)
+    return output.name if len(encoded) <= MAX_STEM else sha256(encoded).hex()
 
 
 def _sweep(output: Path) -> None:
     """Remove what a killed run left behind."""
-    prefix, suffix = f".{output.name}.", ".part"
+    prefix, suffix = f".{_stem(output)}.", ".part"
     for entry in os.scandir(output.parent):
         middle = entry.name[len(prefix) : -len(suffix)]
         if (

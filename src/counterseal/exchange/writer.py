@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from counterseal.crypto.chunked import leaf_count, sealed_bytes
+import msgspec
+
+from counterseal.crypto.chunked import SALT_BYTES, leaf_count, sealed_bytes
 from counterseal.crypto.digest import sha256
 from counterseal.exchange import front, layout, stanza, workers
 from counterseal.exchange import header as headers
@@ -117,7 +119,13 @@ def blank_document(plan: Plan, listed: Sequence[str], sizes: Sequence[int]) -> M
     statement = plan.statement
     blank_digest = None if statement is None else "0" * 64
     entries = tuple(
-        FileEntry(name=name, media_type=plan.media_types[name], bytes=size, sha256=blank_digest)
+        FileEntry(
+            name=name,
+            media_type=plan.media_types[name],
+            bytes=size,
+            salt=bytes(SALT_BYTES),
+            sha256=blank_digest,
+        )
         for name, size in zip(listed, sizes, strict=True)
     )
     return ManifestDocument(
@@ -135,7 +143,7 @@ def blank_document(plan: Plan, listed: Sequence[str], sizes: Sequence[int]) -> M
 def fill(blank: ManifestDocument, sealings: Sequence[FileSealing], plan: Plan) -> Manifest:
     """The manifest with the digests that the sealing found, and the owner's statement on them."""
     entries = tuple(
-        FileEntry(name=e.name, media_type=e.media_type, bytes=e.bytes, sha256=s.sha256)
+        msgspec.structs.replace(e, salt=s.message.salt, sha256=s.sha256)
         for e, s in zip(blank.files, sealings, strict=True)
     )
     leaves = b"".join(bytes(sealing.leaves) for sealing in sealings)

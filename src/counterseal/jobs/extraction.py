@@ -12,6 +12,7 @@ from counterseal.exchange import workers
 from counterseal.exchange.payload import pwrite_all
 from counterseal.exchange.whole import whole_file, whole_folder
 from counterseal.models.statement import SIGNATURE_NAME
+from counterseal.trust import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ def extract(
     with whole_folder(target) as folder, _Outputs(files, folder) as outputs:
         _run(files, outputs.tasks(), progress, threads)
         if document.statement is not None:
-            (folder / SIGNATURE_NAME).write_text(document.statement)
+            atomic.write_whole(folder / SIGNATURE_NAME, document.statement.encode())
     return target
 
 
@@ -57,21 +58,26 @@ def _one_file(
     threads: int | None,
 ) -> Path:
     name = files.names()[0]
-    if "/" in name:
-        raise FormatError("the one file of the package is named as if it were in a folder")
     if target.is_dir():
         target /= name
     signature = target.with_name(f"{target.name}.sig")
     statement = files.manifest.document.statement
-    if statement is not None and not replace and os.path.lexists(signature):
+    if statement is not None and not replace and _differs(signature, statement.encode()):
         raise FileExistsError(f"{signature} exists")
     with whole_file(target, replace=replace) as descriptor:
         tasks = files.leaf_tasks(name, lambda start, data: pwrite_all(descriptor, data, start))
         _run(files, tasks, progress, threads)
         if statement is not None:
-            with whole_file(signature, replace=replace) as beside:
+            with whole_file(signature, replace=True) as beside:
                 pwrite_all(beside, memoryview(statement.encode()), 0)
     return target
+
+
+def _differs(path: Path, content: bytes) -> bool:
+    """Whether something else is there. The same statement is what a killed run may leave."""
+    if not os.path.lexists(path):
+        return False
+    return not path.is_file() or path.stat().st_size != len(content) or path.read_bytes() != content
 
 
 def _run(

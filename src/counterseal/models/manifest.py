@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
+from counterseal.crypto.chunked import SALT_BYTES
 from counterseal.crypto.derive import bind
 from counterseal.crypto.digest import DIGEST_BYTES, LEAF_BYTES, sha256
 from counterseal.errors import FormatError
@@ -38,13 +39,20 @@ PAD_BYTES: Final = 1024
 MAX_FILE_BYTES: Final = 1 << 50  # 1 PiB; C2SP chunked encryption ends at 4 PiB
 _MODEL = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
 
+# Outside the class, where `bytes` is a field.
+_SALT = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
+
 
 class FileEntry(Message, frozen=True):
-    """`sha256` is null in a package sealed without a model statement."""
+    """`salt` is that of the file's message: with it the ciphertext is determined to the last bit,
+    so that a recipient, who holds the content key, cannot seal even the same bytes anew.
+    `sha256` is null in a package sealed without a model statement.
+    """
 
     name: str
     media_type: Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,127}\Z")]
     bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
+    salt: _SALT
     sha256: Hex32 | None
 
 
@@ -84,6 +92,8 @@ class Manifest:
         entries = self.document.files
         if not entries or (self.document.layout == "file" and len(entries) != 1):
             raise FormatError("the manifest lists no files, or too many for one file")
+        if self.document.layout == "file" and "/" in entries[0].name:
+            raise FormatError("the one file of the package is named as if it were in a folder")
         names.check_names(entry.name for entry in entries)
         listed = [entry.name for entry in entries]
         if listed != sorted(listed):

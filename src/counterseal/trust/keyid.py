@@ -48,7 +48,9 @@ def matches(key_id: str, spoken: str) -> None:
     plain = re.sub(r"[\s\-_,.]+", " ", spoken.strip().lower())
     forms = (key_id, words(key_id).replace("-", " "), digits(key_id).replace(" ", ""))
     candidates = (plain.replace(" ", ""), plain, plain.replace(" ", ""))
-    if not any(equal(a.encode(), b.encode()) for a, b in zip(forms, candidates, strict=True)):
+    # surrogatepass: what was typed may not even be text
+    said = [candidate.encode("utf-8", "surrogatepass") for candidate in candidates]
+    if not any(equal(form.encode(), heard) for form, heard in zip(forms, said, strict=True)):
         raise TrustError(
             "the key id does not match this card",
             hint="do not use the card: ask your partner to read their key id again, over a "

@@ -60,7 +60,9 @@ def test_one_file(bench):
             with pytest.raises(FileExistsError):
                 package.extract(place)
         (bench.folder / "place" / name).unlink()
-        with pytest.raises(FileExistsError):  # the statement beside it
+        beside = bench.folder / "place" / f"{name}.sig"
+        beside.write_text("another statement")
+        with pytest.raises(FileExistsError):
             package.extract(bench.folder / "place")
         assert not (bench.folder / "place" / name).exists()
         package.extract(bench.folder / "place", replace=True)

@@ -22,7 +22,7 @@ def test_the_placeholder_is_long_enough(bench):
     maker = statements.make(by=bench.lab, model="m", layout="file", at=AT)
     from counterseal.models.manifest import FileEntry
 
-    entry = [FileEntry(name="w", media_type="a/b", bytes=1, sha256="0" * 64)]
+    entry = [FileEntry(name="w", media_type="a/b", bytes=1, salt=bytes(24), sha256="0" * 64)]
     for _ in range(20):
         assert len(maker.make(entry, "1" * 64)) <= len(maker.placeholder(entry))
 
