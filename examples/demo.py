@@ -165,7 +165,7 @@ def farewell(seconds: float) -> None:
     chapter("Done", f"in {seconds:.0f} s. To look at: {OUTPUT}")
     show(
         "    minilm.sealed              the package: a signed header, then ciphertext\n"
-        "    minilm-at-the-clinic/      what the clinic got, with model.sig (OpenSSF model signing)\n"
+        "    minilm-at-the-clinic/      what the clinic got, with model.sig for OpenSSF tools\n"
         "    lab.card, clinic.card      what the two handed over\n"
         "    home-lab/, home-clinic/    keys (encrypted), pinned partners, high-water marks"
     )

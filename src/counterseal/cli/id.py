@@ -12,7 +12,9 @@ from counterseal.cli.inspect import card_text
 from counterseal.cli.output import emit, say
 from counterseal.cli.settings import (
     Group,
+    check_folder_exists,
     check_output_exists,
+    confirm,
     identity_option,
     passphrase_option,
     read_passphrase,
@@ -81,7 +83,11 @@ def card(output: str | None, statement_key: bool, as_name: str | None) -> None: 
     if statement_key:
         print_statement_key(history)
         return
+    if output == "-":
+        click.echo(history.document.encode(), nl=False)
+        return
     path = Path(output or f"{history.name}.card")
+    check_folder_exists(str(path))
     history.document.save(path)
     emit({"card": str(path), "key_id": history.newest.key_id}, str(path))
 
@@ -103,8 +109,9 @@ def rotate(
     can still be opened; what we sealed with it stays good for two weeks.
     """
     identity, secret = _unlock(as_name, passphrase_file)
-    _check_recovery(identity.history, len(recovery_files))
+    _check_recovery(identity.history, len({Path(file).resolve() for file in recovery_files}))
     keys = _recovery_keys(recovery_files, recovery_passphrase_file)
+    _check_named(identity.history, recovery_files, keys)
     identity.rotate(passphrase=secret, recovery_keys=keys)
     _changed(identity, "rotated")
 
@@ -130,8 +137,7 @@ def revoke(  # noqa: PLR0917
     card to every partner.
     """
     identity, _ = _unlock(as_name, passphrase_file)
-    if not settings().yes:
-        click.confirm(f"Revoke a key of {identity.name} for good?", abort=True, err=True)
+    confirm(f"Revoke a key of {identity.name} for good?")
     keys = _recovery_keys(recovery_files, recovery_passphrase_file)
     identity.revoke(reason=cast("Reason", reason), which=key_id, recovery_keys=keys)
     _changed(identity, "revoked")
@@ -166,9 +172,13 @@ def recovery(  # noqa: PLR0917
     target = Path(folder)
     paths = [target / f"{identity.name}-recovery-{n}.key" for n in range(1, keys + 1)]
     for path in paths:
-        check_output_exists(str(path))
+        if path.exists():
+            raise CountersealError(f"{path} exists", hint="choose another folder")
     theirs = read_passphrase(
-        recovery_passphrase_file, "New passphrase of the recovery keys", confirm=True
+        recovery_passphrase_file,
+        "New passphrase of the recovery keys",
+        confirm=True,
+        option="--recovery-passphrase-file FILE",
     )
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     for key, path in zip(made, paths, strict=True):
@@ -202,7 +212,12 @@ def backup(
 
     check_output_exists(output)
     identity, _ = _unlock(as_name, passphrase_file)
-    secret = read_passphrase(backup_passphrase_file, "New passphrase of the backup", confirm=True)
+    secret = read_passphrase(
+        backup_passphrase_file,
+        "New passphrase of the backup",
+        confirm=True,
+        option="--backup-passphrase-file FILE",
+    )
     atomic.write_whole(Path(output), backups.make(identity, secret), mode=0o600, replace=False)
     emit({"backup": output, "name": identity.name}, output)
 
@@ -216,9 +231,17 @@ def restore(backup_file: str, backup_passphrase_file: str | None) -> None:
     from counterseal.trust import backup as backups
     from counterseal.wire import limits
 
-    secret = read_passphrase(backup_passphrase_file, "Passphrase of the backup")
+    secret = read_passphrase(
+        backup_passphrase_file,
+        "Passphrase of the backup",
+        option="--backup-passphrase-file FILE",
+    )
     data = atomic.read_bounded(Path(backup_file), limits.BACKUP_BYTES, what="backup")
-    identity = backups.restore(data, secret, home=settings().home)
+    try:
+        identity = backups.restore(data, secret, home=settings().home)
+    except FileExistsError as error:
+        hint = "--home DIR restores it elsewhere"
+        raise CountersealError(str(error), hint=hint) from error
     emit({"name": identity.name, "key_id": identity.key_id}, identity.name)
     say("if you rotated or opened packages since the backup: rotate now, and ask your partners")
 
@@ -232,7 +255,9 @@ def passphrase(
 ) -> None:
     """Change the passphrase of our keys."""
     identity, _ = _unlock(as_name, passphrase_file)
-    new = read_passphrase(new_passphrase_file, "New passphrase", confirm=True)
+    new = read_passphrase(
+        new_passphrase_file, "New passphrase", confirm=True, option="--new-passphrase-file FILE"
+    )
     identity.change_passphrase(new)
     emit({"name": identity.name}, identity.name)
 
@@ -272,10 +297,7 @@ def prekeys(
 def forget_old_keys(as_name: str | None, passphrase_file: str | None) -> None:
     """Delete the private keys of replaced cards: what was sealed to them stays closed."""
     identity, secret = _unlock(as_name, passphrase_file)
-    if not settings().yes:
-        click.confirm(
-            "Packages sealed to old keys can never be opened. Go on?", abort=True, err=True
-        )
+    confirm("Packages sealed to old keys can never be opened. Go on?")
     gone = identity.forget_old_keys(passphrase=secret)
     expired = identity.prekeys.delete_expired(at=datetime.now(UTC))
     emit({"forgotten": gone, "expired_prekeys": expired}, f"{gone} old keys deleted")
@@ -316,7 +338,11 @@ def _recovery_keys(files: tuple[str, ...], passphrase_file: str | None) -> list[
 
     if not files:
         return []
-    secret = read_passphrase(passphrase_file, "Passphrase of the recovery keys")
+    secret = read_passphrase(
+        passphrase_file,
+        "Passphrase of the recovery keys",
+        option="--recovery-passphrase-file FILE",
+    )
     return [recoveries.load(Path(file), secret) for file in files]
 
 
@@ -338,6 +364,18 @@ def _check_recovery(history: History, given: int) -> None:
             f"{given} of {recovery.threshold} recovery keys: not enough",
             hint="repeat --recovery KEY for each of them",
         )
+
+
+def _check_named(history: History, files: tuple[str, ...], keys: list[SigningKey]) -> None:
+    from counterseal.trust.card import SigningPublic
+
+    named = history.newest.card.recovery.keys
+    for file, key in zip(files, keys, strict=True):
+        if SigningPublic.of(key.public) not in named:
+            raise TrustError(
+                f"{file} is no recovery key of our newest card",
+                hint="perhaps newer ones were made since: counterseal id recovery",
+            )
 
 
 def _changed(identity: Identity, how: str) -> None:

@@ -9,6 +9,7 @@ import click
 from counterseal.cli.output import emit, say
 from counterseal.cli.settings import (
     Command,
+    check_folder_exists,
     passphrase_option,
     read_passphrase,
     settings,
@@ -42,6 +43,7 @@ def command(name: str, card: str | None, hardware_suite: bool, passphrase_file: 
             f"there is an identity {name} in {home.path} already",
             hint="counterseal id card writes its card; another name makes another identity",
         )
+    check_folder_exists(path)
     if Path(path).exists():
         raise CountersealError(f"{path} exists", hint="--card FILE writes the card elsewhere")
     secret = read_passphrase(passphrase_file, f"New passphrase for {name}", confirm=True)

@@ -99,8 +99,11 @@ def _exit_code(arguments: list[str]) -> int:
         code: Any = main.main(arguments, "counterseal", standalone_mode=False, obj=state)
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as no_arguments:
+        click.echo(no_arguments.format_message(), err=True)
+        return no_arguments.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("counterseal: interrupted; nothing was changed", err=True)
+        click.echo("\ncounterseal: interrupted; nothing was changed", err=True)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -120,7 +123,7 @@ def _known(error: Exception) -> CountersealError:
         return error
     if isinstance(error, click.UsageError):
         usage = error.ctx.get_usage() if error.ctx else None
-        return _UsageError(error.format_message(), hint=usage)
+        return UsageError(error.format_message(), hint=usage)
     if isinstance(error, OSError):
         return _from_os(error)
     return CountersealError(
@@ -129,7 +132,7 @@ def _known(error: Exception) -> CountersealError:
     )
 
 
-class _UsageError(CountersealError):
+class UsageError(CountersealError):
     exit_code = 2
 
 
@@ -142,6 +145,6 @@ def _from_os(error: OSError) -> CountersealError:
         errno.ENOENT: None,
     }
     reason = error.strerror or str(error)
-    message = f"{error.filename}: {reason.lower()}" if error.filename else str(error)
+    message = f"{error.filename}: {reason.lower()}" if error.filename else reason
     number = errno.EEXIST if isinstance(error, FileExistsError) else error.errno
     return CountersealError(message, hint=hints.get(number or 0))

@@ -65,6 +65,8 @@ def command(  # noqa: PLR0917
 
     if output == "-" and sys.stdout.isatty():
         raise click.UsageError("a model is binary: -o PATH, or redirect stdout")
+    if keep and (with_passphrase or package_passphrase_file is not None):
+        raise click.UsageError("--keep protects the key with ours: it needs no --with-passphrase")
     current = settings()
     partner = current.partners().get(sender)
     with ExitStack() as stack:
@@ -73,9 +75,15 @@ def command(  # noqa: PLR0917
             source = stack.enter_context(_spooled())
         elif not source.exists():
             raise FileNotFoundError(2, "no such file", package)
+        elif source.is_dir():
+            raise IsADirectoryError(21, "is a folder, not a package", package)
         secret = identity = None
         if with_passphrase or package_passphrase_file is not None:
-            secret = read_passphrase(package_passphrase_file, "Passphrase of the package")
+            secret = read_passphrase(
+                package_passphrase_file,
+                "Passphrase of the package",
+                option="--package-passphrase-file FILE",
+            )
         else:
             identity = current.identity(as_name, passphrase_file)
         opened = stack.enter_context(

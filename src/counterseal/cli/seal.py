@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,6 +86,7 @@ def command(  # noqa: PLR0917
     target = output or ("-" if model == "-" else f"{Path(model).resolve().name}.sealed")
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("a package is binary: -o FILE, or redirect stdout")
+    _check_recipients(to, to_passphrase, package_passphrase_file)
     until = _until(expires)
     if model != "-" and not Path(model).exists():
         raise FileNotFoundError(2, "no such file or folder", model)
@@ -94,7 +96,12 @@ def command(  # noqa: PLR0917
     identity = settings().identity(as_name, passphrase_file)
     secret = None
     if to_passphrase:
-        secret = read_passphrase(package_passphrase_file, "Passphrase of the package", confirm=True)
+        secret = read_passphrase(
+            package_passphrase_file,
+            "Passphrase of the package",
+            confirm=True,
+            option="--package-passphrase-file FILE",
+        )
     receipt = seal(
         sys.stdin.buffer if model == "-" else Path(model),
         by=identity,
@@ -105,13 +112,28 @@ def command(  # noqa: PLR0917
         model=model_name,
         version=model_version,
         expires=until,
-        charter=charter,
+        charter=_charter(charter),
         statement=not no_oms,
         keep_key=not forget_key,
         replace=force,
         progress=progress("sealing"),
     )
     _report(receipt)
+
+
+def _check_recipients(to: tuple[str, ...], to_passphrase: bool, file: str | None) -> None:  # noqa: FBT001
+    if not to and not to_passphrase:
+        raise click.UsageError("for whom? --to PARTNER, or --to-passphrase")
+    if to and to_passphrase:
+        raise click.UsageError("--to-passphrase stands alone: it would be the weakest recipient")
+    if file is not None and not to_passphrase:
+        raise click.UsageError("--package-passphrase-file goes with --to-passphrase")
+
+
+def _charter(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[\x21-\x7e]{1,128}", text):
+        raise click.UsageError("--charter ID: 1 to 128 printable ASCII characters, no spaces")
+    return text
 
 
 def _report(receipt: Receipt) -> None:
@@ -137,6 +159,8 @@ def _add(
 ) -> None:
     from counterseal.jobs.recipients import add_recipient
 
+    if Path(package).is_dir():
+        raise IsADirectoryError(21, "is a folder, not a package", package)
     partners = [settings().partners().get(name) for name in to]
     identity = settings().identity(as_name, passphrase_file)
     for partner in partners:

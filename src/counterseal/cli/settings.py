@@ -66,14 +66,20 @@ def settings() -> Settings:
     return root.ensure_object(Settings)
 
 
-def read_passphrase(file: str | None, prompt: str, *, confirm: bool = False) -> bytes:
+def read_passphrase(
+    file: str | None,
+    prompt: str,
+    *,
+    confirm: bool = False,
+    option: str = "--passphrase-file FILE [env COUNTERSEAL_PASSPHRASE_FILE]",
+) -> bytes:
     """From a file that only its owner can read, or from the terminal; never from argv."""
     if file is not None:
         return _from_file(Path(file))
     if not sys.stdin.isatty():
         raise CountersealError(
             "a passphrase is needed and there is no terminal to ask on",
-            hint="--passphrase-file FILE [env COUNTERSEAL_PASSPHRASE_FILE]",
+            hint=option,
         )
     text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return text.encode()
@@ -88,7 +94,7 @@ def _from_file(path: Path) -> bytes:
     data = atomic.read_bounded(path, limits.PASSPHRASE_FILE_BYTES, what="passphrase file")
     secret = data.removesuffix(b"\n").removesuffix(b"\r")
     if not secret:
-        raise CountersealError(f"{path} is empty")
+        raise CountersealError(f"the passphrase file {path} is empty")
     return secret
 
 
@@ -165,7 +171,26 @@ passphrase_option = click.option(
 )
 
 
+def confirm(question: str) -> None:
+    """Ask before what cannot be undone; `--yes` has answered."""
+    if settings().yes:
+        return
+    if not sys.stdin.isatty():
+        raise CountersealError(
+            "this cannot be undone, and there is no terminal to ask on", hint="--yes"
+        )
+    click.confirm(question, abort=True, err=True)
+
+
 def check_output_exists(path: str) -> None:
     """Fail before long work rather than after it."""
     if os.path.lexists(path):
-        raise FileExistsError(f"{path} exists")
+        raise CountersealError(f"{path} exists", hint="choose another place")
+    check_folder_exists(path)
+
+
+def check_folder_exists(path: str) -> None:
+    """The error of a writer would name its temporary file."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
