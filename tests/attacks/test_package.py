@@ -60,7 +60,7 @@ NO_STANZA_DIGEST = Cut(
 )
 NO_ZERO_FILL = Cut(
     READER + "read_front",
-    r'part(lengths.end, header.body - lengths.end).strip(b"\0")',
+    r"part(lengths.end, header.body - lengths.end) != bytes(header.body - lengths.end)",
     "False",
 )
 NO_SIZE = Cut(READER + "read_front", "header.size != size", "False")

@@ -886,9 +886,10 @@ def test_a_wrong_passphrase_is_refused(tmp_path: Path, passphrase: bytes) -> Non
 def test_a_cost_out_of_bounds_is_refused_before_any_memory_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
+    document = with_fields(**fields)
     monkeypatch.setattr(passphrases, "Argon2id", None)  # calling it would be a TypeError
     with pytest.raises(FormatError):
-        load_keystore(tmp_path, with_fields(**fields))
+        load_keystore(tmp_path, document)
 
 
 @pytest.mark.parametrize("fields", [{"passes": 3}, {"lanes": 2}, {"memory_kib": 20 * 1024}])

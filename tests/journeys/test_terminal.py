@@ -26,7 +26,7 @@ class Terminal:
             variables = {k: v for k, v in os.environ.items() if not k.startswith("COUNTERSEAL")}
             variables |= {"COUNTERSEAL_HOME": str(folder / home), **(environment or {})}
             command = [sys.executable, "-m", "counterseal", *arguments]
-            os.execve(sys.executable, command, variables)
+            os.execve(sys.executable, command, variables)  # noqa: S606 - after fork on a pty
 
     def wait_for(self, pattern: str, seconds: float = 20) -> None:
         end = time.monotonic() + seconds

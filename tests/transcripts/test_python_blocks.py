@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ from counterseal.cli.main import main
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SIGNATURE = re.compile(r"^### (\w+)\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if "```python\n" in page.read_text())
 
 
@@ -40,7 +42,7 @@ def test_every_public_name_has_a_section():
 def test_every_attribute_the_python_reference_names_is_there():
     """`identity.name  .key_id` in the signatures: the names must exist."""
     text = (ROOT / "docs/reference/python.md").read_text()
-    for name, block in re.findall(r"^### (\w+)\n\n```text\n(.*?)^```", text, re.M | re.S):
+    for name, block in SIGNATURE.findall(text):
         thing = getattr(counterseal, name)
         if not isinstance(thing, type):
             continue
@@ -54,15 +56,13 @@ def test_every_attribute_the_python_reference_names_is_there():
 
 
 def test_every_parameter_of_a_function_is_in_its_signature():
-    import inspect as introspect
-
     text = (ROOT / "docs/reference/python.md").read_text()
     unusual = {"cost"}  # of Argon2id: for tests
-    for name, block in re.findall(r"^### (\w+)\n\n```text\n(.*?)^```", text, re.M | re.S):
+    for name, block in SIGNATURE.findall(text):
         thing = getattr(counterseal, name)
         if isinstance(thing, type):
             continue
-        for parameter in introspect.signature(thing).parameters:
+        for parameter in inspect.signature(thing).parameters:
             assert parameter in unusual or re.search(rf"\b{parameter}\b", block), (
                 f"{name}({parameter}) is not in the reference"
             )

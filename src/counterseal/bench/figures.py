@@ -72,17 +72,22 @@ def _memory(raw: Raw) -> Iterator[Figure]:
 
 
 def _package(raw: Raw) -> Iterator[Figure]:
-    extra = raw["package_bytes"] - raw["model_bytes"]
-    allowed = _OVERHEAD * raw["model_bytes"] + _STANZA_BYTES
-    what = f"package overhead, one recipient ({allowed / raw['model_bytes']:.4%} allowed)"
-    yield _figure(what, 100 * allowed / raw["model_bytes"], "%", [100 * extra / raw["model_bytes"]])
+    """The overhead allowed is a share of the model and a number of bytes for each recipient."""
+    model = raw["model_bytes"]
+    extra = raw["package_bytes"] - model
+    yield _overhead("one recipient", extra, model, recipients=1)
     if "recipients" not in raw:
         return
     sizes, count = raw["recipients"]["package_bytes"], raw["recipients"]["count"]
     for name in ("many", "many with prekeys"):
-        each = (sizes[name] - sizes["one"]) / (count - 1)
-        what = f"bytes for each recipient{name.removeprefix('many')}"
-        yield _figure(what, _STANZA_BYTES, "B", [each])
+        more = sizes[name] - sizes["one"]
+        who = f"{count} recipients{name.removeprefix('many')}, {more / (count - 1):.0f} B each"
+        yield _overhead(who, extra + more, model, recipients=count)
+
+
+def _overhead(who: str, extra: int, model: int, *, recipients: int) -> Figure:
+    allowed = _OVERHEAD * model + _STANZA_BYTES * recipients
+    return _figure(f"package overhead, {who}", 100 * allowed / model, "%", [100 * extra / model])
 
 
 def _adding(raw: Raw) -> Iterator[Figure]:

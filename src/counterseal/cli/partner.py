@@ -11,7 +11,7 @@ import click
 
 from counterseal.cli.inspect import _fields, card_text
 from counterseal.cli.output import emit, say, table
-from counterseal.cli.settings import Group, settings
+from counterseal.cli.settings import Group, confirm, settings
 from counterseal.errors import FormatError, TrustError
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def remove(name: str) -> None:
     """Forget a partner. Packages from them are refused from then on."""
     book = settings().partners()
     book.get(name)
-    if not settings().yes:
-        click.confirm(f"Forget {name}, and that we compared their key id?", abort=True, err=True)
+    confirm(f"Forget {name}, and that we compared their key id?")
     book.remove(name)
     emit({"removed": name}, name)
 

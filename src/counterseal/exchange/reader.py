@@ -110,7 +110,7 @@ def read_front(descriptor: int, *, data: bytes | None = None) -> Front:
     if not lengths.end <= header.body <= layout.MAX_BODY:
         raise FormatError("the body's offset is out of range")
     stanzas = part(layout.FIXED_BYTES + lengths.header, lengths.stanzas)
-    if part(lengths.end, header.body - lengths.end).strip(b"\0"):
+    if part(lengths.end, header.body - lengths.end) != bytes(header.body - lengths.end):
         raise BadCiphertext("there is something between the stanzas and the body")
     return Front(lengths, envelope, header, stanzas)
 
@@ -173,6 +173,7 @@ class PackageFiles:
         self._starts = self._check_sizes()
         self._messages: dict[int, ChunkedMessage] = {}
         self._lock = threading.Lock()
+        self._spare: list[Scratch] = []
         self._recent: tuple[tuple[int, int], bytes] | None = None
 
     def names(self) -> Sequence[str]:
@@ -193,7 +194,13 @@ class PackageFiles:
             return lambda scratch: self._read_leaf(number, leaf, offset, buffer, scratch)
 
         threads = None if len(buffer) >= PARALLEL_BYTES else 1
-        workers.run(map(task, leaves), total=len(buffer), count=len(leaves), threads=threads)
+        workers.run(
+            map(task, leaves),
+            total=len(buffer),
+            count=len(leaves),
+            threads=threads,
+            spare=self._spare,
+        )
 
     def leaf_tasks(
         self, name: str, sink: Callable[[int, memoryview], None]
@@ -294,3 +301,4 @@ class PackageFiles:
         """Drop decrypted bytes that are kept for speed."""
         with contextlib.suppress(AttributeError):
             self._recent = None
+            self._spare.clear()

@@ -37,8 +37,9 @@ class Scratch:
 
 
 class _Run:
-    def __init__(self, tasks: Iterable[Task]) -> None:
+    def __init__(self, tasks: Iterable[Task], spare: list[Scratch]) -> None:
         self._tasks: Iterator[Task] = iter(tasks)
+        self._spare = spare
         self._lock = threading.Lock()
         self.done = 0
         self.failure: BaseException | None = None
@@ -47,7 +48,12 @@ class _Run:
 
     def work(self) -> None:
         try:
-            self._work(Scratch())
+            try:
+                scratch = self._spare.pop()
+            except IndexError:
+                scratch = Scratch()
+            self._work(scratch)
+            self._spare.append(scratch)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
             self.failure = self.failure or error
         finally:
@@ -76,14 +82,16 @@ def run(
     count: int,
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
+    spare: list[Scratch] | None = None,
 ) -> None:
     """Do all tasks; the first failure stops the rest and is raised here.
 
     A task returns how many of `total` bytes it has done. `count` (about how many tasks there
     are) decides whether threads are worth starting. The iterable is advanced under a lock.
+    Buffers are taken from `spare` and put back: making them costs as much as a leaf.
     """
     wanted = threads or len(os.sched_getaffinity(0))
-    state = _Run(tasks)
+    state = _Run(tasks, [] if spare is None else spare)
     size = min(wanted, MAX_THREADS, count)
     if size <= 1 or count <= INLINE_TASKS:
         state.work()

@@ -153,7 +153,7 @@ class Manifest:
         )
         leaves = DIGEST_BYTES * sum(leaf_digests(entry.bytes) for entry in document.files)
         end = 4 + length + leaves
-        if data[end:].strip(b"\0"):
+        if data[end:] != bytes(max(0, len(data) - end)):
             raise FormatError("the manifest is followed by something that is not padding")
         return cls(document, data[4 + length : end])
 
