@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from counterseal.cli import id_safety
 from counterseal.cli.inspect import card_text
-from counterseal.cli.output import emit, say
+from counterseal.cli.ours import (
+    changed,
+    check_named,
+    check_recovery,
+    own_history,
+    recovery_files,
+    recovery_keys,
+    recovery_passphrase,
+    unlock,
+)
+from counterseal.cli.output import count_text, emit
 from counterseal.cli.settings import (
     Group,
     check_folder_exists,
@@ -20,29 +31,10 @@ from counterseal.cli.settings import (
     read_passphrase,
     settings,
 )
-from counterseal.errors import CountersealError, RevokedKey, TrustError
 
 if TYPE_CHECKING:
-    from counterseal.crypto.signing import SigningKey
-    from counterseal.jobs.inspect import CardFacts
     from counterseal.trust.history import History
-    from counterseal.trust.identity import Identity
     from counterseal.trust.succession import Reason
-
-recovery_files = click.option(
-    "--recovery",
-    "recovery_files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False),
-    metavar="KEY",
-    help="A recovery key file, instead of the lost or stolen key. Repeatable.",
-)
-recovery_passphrase = click.option(
-    "--recovery-passphrase-file",
-    type=click.Path(),
-    metavar="FILE",
-    help="Read the recovery keys' passphrase from FILE.",
-)
 
 
 @click.group("id", cls=Group)
@@ -50,12 +42,16 @@ def command() -> None:
     """Our identity: show, rotate, revoke, back up."""
 
 
+for verb in id_safety.VERBS:
+    command.add_command(verb)
+
+
 @command.command("list")
 def list_identities() -> None:
     """List the identities in this home."""
     from counterseal.trust import keyid
 
-    histories = [_history(name) for name in settings().home.identities()]
+    histories = [own_history(name) for name in settings().home.identities()]
     emit(
         [{"name": h.name, "key_id": h.newest.key_id} for h in histories],
         "\n".join(f"{h.name}  {keyid.words(h.newest.key_id)}" for h in histories)
@@ -68,8 +64,9 @@ def list_identities() -> None:
 def show(as_name: str | None) -> None:
     """Show our card and key id; needs no passphrase."""
     from counterseal.cli.inspect import _fields
+    from counterseal.jobs.inspect import card_facts
 
-    facts = _facts(_history(as_name))
+    facts = card_facts(own_history(as_name))
     emit(_fields(facts), card_text(facts))
 
 
@@ -79,7 +76,7 @@ def show(as_name: str | None) -> None:
 @identity_option
 def card(output: str | None, statement_key: bool, as_name: str | None) -> None:  # noqa: FBT001
     """Write our card: what partners pin."""
-    history = _history(as_name)
+    history = own_history(as_name)
     if statement_key:
         print_statement_key(history)
         return
@@ -108,12 +105,12 @@ def rotate(
     Partners take it over with `counterseal partner refresh`. What was sealed to the old key
     can still be opened; what we sealed with it stays good for two weeks.
     """
-    identity, secret = _unlock(as_name, passphrase_file)
-    _check_recovery(identity.history, len({Path(file).resolve() for file in recovery_files}))
-    keys = _recovery_keys(recovery_files, recovery_passphrase_file)
-    _check_named(identity.history, recovery_files, keys)
+    identity, secret = unlock(as_name, passphrase_file)
+    check_recovery(identity.history, len({Path(file).resolve() for file in recovery_files}))
+    keys = recovery_keys(recovery_files, recovery_passphrase_file)
+    check_named(identity.history, recovery_files, keys)
     identity.rotate(passphrase=secret, recovery_keys=keys)
-    _changed(identity, "rotated")
+    changed(identity, "rotated")
 
 
 @command.command("revoke")
@@ -136,114 +133,11 @@ def revoke(  # noqa: PLR0917
     Only recovery keys can make a new card after the newest one is revoked. Hand the changed
     card to every partner.
     """
-    identity, _ = _unlock(as_name, passphrase_file)
+    identity, _ = unlock(as_name, passphrase_file)
     confirm(f"Revoke a key of {identity.name} for good?")
-    keys = _recovery_keys(recovery_files, recovery_passphrase_file)
+    keys = recovery_keys(recovery_files, recovery_passphrase_file)
     identity.revoke(reason=cast("Reason", reason), which=key_id, recovery_keys=keys)
-    _changed(identity, "revoked")
-
-
-@command.command("recovery")
-@click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--keys", default=1, show_default=True, type=click.IntRange(1, 16))
-@click.option("--threshold", default=1, show_default=True, type=click.IntRange(1, 16))
-@recovery_passphrase
-@identity_option
-@passphrase_option
-def recovery(  # noqa: PLR0917
-    folder: str,
-    keys: int,
-    threshold: int,
-    recovery_passphrase_file: str | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Make recovery keys in FOLDER, and a new card that names them.
-
-    Keep FOLDER offline: --threshold of its keys can replace a lost or stolen key.
-    """
-    from counterseal.crypto.signing import SigningKey
-    from counterseal.trust import recovery as recoveries
-
-    if threshold > keys:
-        raise click.UsageError(f"--threshold {threshold} of {keys} keys")
-    identity, secret = _unlock(as_name, passphrase_file)
-    made = [SigningKey.generate() for _ in range(keys)]
-    target = Path(folder)
-    paths = [target / f"{identity.name}-recovery-{n}.key" for n in range(1, keys + 1)]
-    for path in paths:
-        if path.exists():
-            raise CountersealError(f"{path} exists", hint="choose another folder")
-    theirs = read_passphrase(
-        recovery_passphrase_file,
-        "New passphrase of the recovery keys",
-        confirm=True,
-        option="--recovery-passphrase-file FILE",
-    )
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for key, path in zip(made, paths, strict=True):
-        recoveries.save(key, path, theirs)
-    identity.rotate(passphrase=secret, recovery=recoveries.public_part(made, threshold=threshold))
-    emit(
-        {"keys": [str(p) for p in paths], "threshold": threshold, "key_id": identity.key_id},
-        "\n".join(str(p) for p in paths),
-    )
-    say(f"{threshold} of {keys} recovery keys; move {folder} offline, then hand out the new card")
-
-
-@command.command("backup")
-@click.argument("output", type=click.Path())
-@click.option("--backup-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]")
-@identity_option
-@passphrase_option
-def backup(
-    output: str,
-    backup_passphrase_file: str | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Write an encrypted backup of keys, partners and marks to OUTPUT.
-
-    One-time prekeys are not in it: a backup that could open old packages would undo their
-    forward secrecy.
-    """
-    from counterseal.trust import atomic
-    from counterseal.trust import backup as backups
-
-    check_output_exists(output)
-    identity, _ = _unlock(as_name, passphrase_file)
-    secret = read_passphrase(
-        backup_passphrase_file,
-        "New passphrase of the backup",
-        confirm=True,
-        option="--backup-passphrase-file FILE",
-    )
-    atomic.write_whole(Path(output), backups.make(identity, secret), mode=0o600, replace=False)
-    emit({"backup": output, "name": identity.name}, output)
-
-
-@command.command("restore")
-@click.argument("backup_file", metavar="BACKUP", type=click.Path(exists=True, dir_okay=False))
-@click.option("--backup-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]")
-def restore(backup_file: str, backup_passphrase_file: str | None) -> None:
-    """Put an identity back from a backup; its passphrase becomes the identity's."""
-    from counterseal.trust import atomic
-    from counterseal.trust import backup as backups
-    from counterseal.wire import limits
-
-    secret = read_passphrase(
-        backup_passphrase_file,
-        "Passphrase of the backup",
-        option="--backup-passphrase-file FILE",
-    )
-    data = atomic.read_bounded(Path(backup_file), limits.BACKUP_BYTES, what="backup")
-    try:
-        identity = backups.restore(data, secret, home=settings().home)
-    except FileExistsError as error:
-        hint = "--home DIR restores it elsewhere"
-        raise CountersealError(str(error), hint=hint) from error
-    emit({"name": identity.name, "key_id": identity.key_id}, identity.name)
-    say("if you rotated or opened packages since the backup: rotate now, and ask your partners")
+    changed(identity, "revoked")
 
 
 @command.command("passphrase")
@@ -254,7 +148,7 @@ def passphrase(
     new_passphrase_file: str | None, as_name: str | None, passphrase_file: str | None
 ) -> None:
     """Change the passphrase of our keys."""
-    identity, _ = _unlock(as_name, passphrase_file)
+    identity, _ = unlock(as_name, passphrase_file)
     new = read_passphrase(
         new_passphrase_file, "New passphrase", confirm=True, option="--new-passphrase-file FILE"
     )
@@ -283,7 +177,7 @@ def prekeys(
     from counterseal.wire import canonical
 
     theirs = settings().partners().get(partner)
-    identity, _ = _unlock(as_name, passphrase_file)
+    identity, _ = unlock(as_name, passphrase_file)
     path = Path(output or f"{identity.name}-for-{partner}.prekeys")
     check_output_exists(str(path))
     envelope = identity.make_prekeys(theirs.history, count, at=datetime.now(UTC))
@@ -296,11 +190,11 @@ def prekeys(
 @passphrase_option
 def forget_old_keys(as_name: str | None, passphrase_file: str | None) -> None:
     """Delete the private keys of replaced cards: what was sealed to them stays closed."""
-    identity, secret = _unlock(as_name, passphrase_file)
+    identity, secret = unlock(as_name, passphrase_file)
     confirm("Packages sealed to old keys can never be opened. Go on?")
     gone = identity.forget_old_keys(passphrase=secret)
     expired = identity.prekeys.delete_expired(at=datetime.now(UTC))
-    emit({"forgotten": gone, "expired_prekeys": expired}, f"{gone} old keys deleted")
+    emit({"forgotten": gone, "expired_prekeys": expired}, f"{count_text(gone, 'old key')} deleted")
 
 
 def print_statement_key(history: History) -> None:
@@ -308,87 +202,3 @@ def print_statement_key(history: History) -> None:
 
     pem = public_pem(history.newest.card.statement).decode()
     emit({"name": history.name, "pem": pem}, pem.rstrip())
-
-
-def _history(name: str | None) -> History:
-    from counterseal.trust.identity import Identity
-
-    home = settings().home
-    return Identity.load_history(name or home.only_identity(), home=home)
-
-
-def _facts(history: History) -> CardFacts:
-    from counterseal.jobs.inspect import card_facts
-
-    return card_facts(history)
-
-
-def _unlock(as_name: str | None, passphrase_file: str | None) -> tuple[Identity, bytes]:
-    from counterseal.trust.identity import Identity
-
-    home = settings().home
-    name = as_name or home.only_identity()
-    Identity.load_history(name, home=home)
-    secret = read_passphrase(passphrase_file, f"Passphrase of {name}")
-    return Identity.load(name, home=home, passphrase=secret), secret
-
-
-def _recovery_keys(files: tuple[str, ...], passphrase_file: str | None) -> list[SigningKey]:
-    from counterseal.trust import recovery as recoveries
-
-    if not files:
-        return []
-    secret = read_passphrase(
-        passphrase_file,
-        "Passphrase of the recovery keys",
-        option="--recovery-passphrase-file FILE",
-    )
-    return [recoveries.load(Path(file), secret) for file in files]
-
-
-def _check_recovery(history: History, given: int) -> None:
-    """Say what is missing before the history says it in terms of signatures."""
-    recovery = history.newest.card.recovery
-    if history.newest.revoked is not None and not recovery.keys:
-        raise RevokedKey(
-            "our own key is revoked, and there are no recovery keys to replace it",
-            hint="counterseal init NEW-NAME; partners compare and pin its card afresh",
-        )
-    if history.newest.revoked is not None and not given:
-        raise RevokedKey(
-            "our own key is revoked: only recovery keys can make a new card",
-            hint=f"counterseal id rotate --recovery KEY ({recovery.threshold} of them)",
-        )
-    if 0 < given < recovery.threshold:
-        raise TrustError(
-            f"{given} of {recovery.threshold} recovery keys: not enough",
-            hint="repeat --recovery KEY for each of them",
-        )
-
-
-def _check_named(history: History, files: tuple[str, ...], keys: list[SigningKey]) -> None:
-    from counterseal.trust.card import SigningPublic
-
-    named = history.newest.card.recovery.keys
-    for file, key in zip(files, keys, strict=True):
-        if SigningPublic.of(key.public) not in named:
-            raise TrustError(
-                f"{file} is no recovery key of our newest card",
-                hint="perhaps newer ones were made since: counterseal id recovery",
-            )
-
-
-def _changed(identity: Identity, how: str) -> None:
-    from counterseal.trust import keyid
-
-    path = Path(f"{identity.name}.card")
-    try:
-        identity.card().save(path)
-    except OSError as error:
-        raise CountersealError(
-            f"{how}, but {path} could not be written: {error.strerror}",
-            hint="counterseal id card -o FILE",
-        ) from error
-    words = keyid.words(identity.key_id)
-    emit({"name": identity.name, "key_id": identity.key_id, "card": str(path)}, words)
-    say(f"{how}; hand {path} to every partner: counterseal partner refresh {identity.name} {path}")

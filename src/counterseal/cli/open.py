@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from counterseal.cli.output import bytes_text, emit, progress, say
+from counterseal.cli.output import bytes_text, count_text, emit, progress, say
 from counterseal.cli.settings import (
     Command,
     identity_option,
@@ -119,7 +119,7 @@ def command(  # noqa: PLR0917
     emit(facts, str(target))
     say(
         f"sealed by {facts['sender']}: {facts['model']} version {facts['version']}, "
-        f"{facts['files']} files, {bytes_text(int(str(facts['bytes'])))}"
+        f"{count_text(len(names), 'file')}, {bytes_text(int(str(facts['bytes'])))}"
     )
     if opened.manifest.statement is not None:
         say(f"owner: {_owner(opened.owner.name, opened.owner.identity)}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from counterseal.errors import CountersealError
 
-__all__ = ["bytes_text", "emit", "fail", "progress", "say", "table"]
+__all__ = ["bytes_text", "count_text", "emit", "fail", "progress", "say", "table"]
 
 
 def emit(data: Any, text: str) -> None:
@@ -66,6 +66,10 @@ def bytes_text(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} TiB"
+
+
+def count_text(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def progress(verb: str) -> Callable[[int, int], None] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from counterseal.cli.output import bytes_text, emit, progress, say
+from counterseal.cli.output import bytes_text, count_text, emit, progress, say
 from counterseal.cli.settings import (
     Command,
     identity_option,
@@ -144,7 +144,7 @@ def _report(receipt: Receipt) -> None:
     whom = ", ".join(receipt.recipients) or "whoever knows the passphrase"
     say(
         f"sealed {receipt.model} version {receipt.version} ({bytes_text(receipt.bytes)}, "
-        f"{receipt.files} files) for {whom}"
+        f"{count_text(receipt.files, 'file')}) for {whom}"
     )
     without = [name for name in receipt.recipients if name not in receipt.forward_secret]
     if without:

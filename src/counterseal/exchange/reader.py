@@ -111,7 +111,9 @@ def read_front(descriptor: int, *, data: bytes | None = None) -> Front:
         raise FormatError("the body's offset is out of range")
     stanzas = part(layout.FIXED_BYTES + lengths.header, lengths.stanzas)
     if part(lengths.end, header.body - lengths.end) != bytes(header.body - lengths.end):
-        raise BadCiphertext("there is something between the stanzas and the body")
+        raise BadCiphertext(
+            "there is something between the stanzas and the body", hint="fetch it again"
+        )
     return Front(lengths, envelope, header, stanzas)
 
 
@@ -138,7 +140,8 @@ def unlock(front: Front, identity: Identity) -> tuple[ContentKey, str | None]:
                     return key, prekey
         raise BadCiphertext(
             "the one-time prekey this was sealed with is not here any more",
-            hint="it was opened before, which deletes the prekey; ask the sender to seal it again",
+            hint="opening a package deletes its prekey, and a backup holds none: "
+            "ask the sender to seal it again",
         )
     if by_hint:
         raise BadCiphertext(
@@ -146,7 +149,7 @@ def unlock(front: Front, identity: Identity) -> tuple[ContentKey, str | None]:
             hint="counterseal id show prints the key id the sender must have pinned",
         )
     raise BadCiphertext(
-        "this package needs a passphrase", hint="counterseal open --passphrase-from"
+        "this package needs a passphrase", hint="counterseal open --with-passphrase"
     )
 
 

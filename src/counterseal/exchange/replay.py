@@ -107,8 +107,10 @@ def _place(sender: str, package: str) -> str:
 class SeenBook:
     """The marks in a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, owner: str = "") -> None:
+        """`owner`: our identity, because several may share a store and receive the same."""
         self._store = store
+        self._prefix = f"{owner}/"
 
     def check_package(self, core: Core, *, again: bool) -> Opened | None:
         """Rule 1 alone, as soon as the signature over the package id is verified."""
@@ -128,17 +130,18 @@ class SeenBook:
         if opened is not None and kept is None:
             kept = opened.kept
         now = Opened(at=canonical.timestamp(at), kept=kept)
-        self._store.put(_SEEN, arrival.key, canonical.encode(mark))
-        self._store.put(_OPENED, _place(arrival.sender, arrival.package), canonical.encode(now))
+        self._store.put(_SEEN, self._prefix + arrival.key, canonical.encode(mark))
+        place = self._prefix + _place(arrival.sender, arrival.package)
+        self._store.put(_OPENED, place, canonical.encode(now))
 
     def opened(self, sender: str, package: str) -> Opened | None:
-        data = self._store.get(_OPENED, _place(sender, package))
+        data = self._store.get(_OPENED, self._prefix + _place(sender, package))
         if data is None:
             return None
         return canonical.decode(data, Opened, limit=_LIMIT, what="record of an opened package")
 
     def _decide(self, arrival: Arrival, *, again: bool) -> tuple[Mark, Opened | None]:
-        data = self._store.get(_SEEN, arrival.key)
+        data = self._store.get(_SEEN, self._prefix + arrival.key)
         mark = None
         if data is not None:
             mark = canonical.decode(data, Mark, limit=_LIMIT, what="high-water mark")

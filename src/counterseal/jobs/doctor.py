@@ -98,7 +98,9 @@ def _identities(home: Home, at: datetime) -> Iterator[Finding]:
             yield Finding(what, "bad", "its keystore is gone: counterseal id restore BACKUP")
         elif stat.S_IMODE(keystore.stat().st_mode) & 0o077:
             yield Finding(what, "bad", f"others can read its keys: chmod 600 {keystore}")
-        yield _card(what, history, at, remedy="counterseal id rotate")
+        revoked = history.newest.revoked is not None
+        verb = "rotate --recovery KEY" if revoked else "rotate"
+        yield _card(what, history, at, remedy=f"counterseal id {verb}")
         if not history.newest.card.recovery.keys:
             yield Finding(what, "note", "no recovery key: counterseal id recovery FOLDER")
 

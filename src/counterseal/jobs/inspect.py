@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from counterseal.errors import CountersealError, FormatError
 from counterseal.exchange.stanza import KeyStanza
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from counterseal.trust.partner import Partner
+
+_OTHERS: Final = {
+    b'"kind":"keystore"': "a keystore: encrypted private keys, which nobody else should have",
+    b'"kind":"backup"': "an encrypted backup (counterseal id restore)",
+    b'"kind":"recovery-key"': "an encrypted recovery key (counterseal id recover)",
+    b'"payloadType":"application/vnd.counterseal.prekeys.v1+json"': "a bundle of prekeys "
+    "(counterseal partner refresh)",
+}
 
 __all__ = ["CardFacts", "PackageFacts", "card_facts", "inspect"]
 
@@ -107,7 +115,13 @@ def inspect(
 def _card(path: Path) -> CardFacts:
     if path.stat().st_size > limits.CARD_DOCUMENT_BYTES:
         raise FormatError("this is neither a sealed package nor a card")
-    return card_facts(History.verify(CardDocument.load(path)))
+    data = path.read_bytes()
+    for kind, what in _OTHERS.items():
+        if kind in data:
+            raise FormatError(
+                f"this is {what}", hint="counterseal inspect reads packages and cards"
+            )
+    return card_facts(History.verify(CardDocument.parse(data)))
 
 
 def card_facts(history: History) -> CardFacts:

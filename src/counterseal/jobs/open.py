@@ -62,7 +62,7 @@ def open_sealed(
     try:
         front = read_package_front(Path(package), descriptor)
         front.verify(history, at=at)
-        seen = SeenBook(store)
+        seen = SeenBook(store, owner=by.history.identity if by is not None else "")
         opened = seen.check_package(front.header.core, again=again)
         content, prekey = _unlock(front, by, passphrase, opened)
         files = reader.PackageFiles(descriptor, front, content)

@@ -118,7 +118,7 @@ def seal(
     name = model or found.model
     if name != _model_name(name):  # no recipient could open a package of that name
         raise FormatError(
-            f"{name!a} cannot be the name of a model", hint=f"perhaps: --model {_model_name(name)}"
+            f"{name!a} cannot be the name of a model", hint=f"perhaps {_model_name(name)}"
         )
     maker: StatementMaker | None = None
     if statement and found.signature is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from counterseal.crypto import statement as p256
-from counterseal.errors import FormatError, RevokedKey
+from counterseal.errors import BadSignature, FormatError, RevokedKey
 from counterseal.exchange.plan import StatementMaker
 from counterseal.models import statement as statements
 from counterseal.models.manifest import Owner
@@ -91,7 +91,14 @@ def _unchanged(
     text: str, parsed: statements.Statement, layout: str
 ) -> Callable[[Sequence[FileEntry], str], str]:
     def final(files: Sequence[FileEntry], content: str) -> str:
-        parsed.check(files, layout=layout, content=content)
+        try:
+            parsed.check(files, layout=layout, content=content)
+        except BadSignature as error:
+            raise BadSignature(
+                error.message,
+                hint="they were changed since the owner signed: undo that, or remove "
+                f"{statements.SIGNATURE_NAME} to seal them as your own",
+            ) from None
         return text
 
     return final

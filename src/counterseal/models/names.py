@@ -126,7 +126,7 @@ def _require(path: Path, mode: int, *, folder: bool = False) -> None:
             hint="copy what it points to (cp -rL), or name the target itself",
         )
     if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
-        kind = "folder" if folder else "regular file"
+        kind = "file or folder" if folder else "regular file"
         raise UnsafeFormat(
             f"{_shown(str(path))} is not a {kind} (a socket, pipe or device?)",
             hint="move it out of the model's folder",

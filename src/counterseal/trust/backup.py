@@ -64,8 +64,8 @@ def make(identity: Identity, passphrase: bytes) -> bytes:
 def restore(data: bytes, passphrase: bytes, *, home: Home) -> Identity:
     """Put an identity back into `home`, under the backup's passphrase.
 
-    Raises FileExistsError if the home has an identity of that name; records that are there
-    already are kept, so marks never move down.
+    Raises FileExistsError if the home has keys of that name; with the card but without the
+    keys they are repaired. Records that are there already are kept: marks never move down.
     """
     secret = keystore_file.decrypt(data, passphrase, kind="backup", limit=limits.BACKUP_BYTES)
     backup = canonical.decode(secret, _Backup, limit=limits.BACKUP_BYTES, what="backup")
@@ -74,8 +74,12 @@ def restore(data: bytes, passphrase: bytes, *, home: Home) -> Identity:
         raise FormatError("the backup names another identity than it holds")
     home.ensure()
     folder = home.identity_folder(backup.name)
-    if (folder / "card.json").exists():
+    if (folder / "keystore.json").exists():
         raise FileExistsError(f"an identity named {backup.name} exists in {home.path}")
+    if (folder / "card.json").exists():
+        here = History.verify(CardDocument.load(folder / "card.json"))
+        older, newer = sorted((here, history), key=lambda one: len(one.cards))
+        history = History.verify(newer.document, pinned=older)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = keystore_file.FileKeystore(folder / "keystore.json")
     keystore.save(keyring.unpack(backup.ring), passphrase)

@@ -55,7 +55,7 @@ class Identity:
     ) -> None:
         self.history = history
         self.store = store
-        self.prekeys = PrekeyStore(store, ring)
+        self.prekeys = PrekeyStore(store, ring, owner=history.identity)
         self._ring = ring
         self._home = home
         self._keystore = keystore
@@ -101,6 +101,36 @@ class Identity:
         keystore = FileKeystore(home.identity_folder(name) / "keystore.json")
         ring = keystore.load(passphrase)
         return cls(history, ring, store=home.store, home=home, keystore=keystore)
+
+    @classmethod
+    def recover(
+        cls,
+        history: History,
+        *,
+        home: Home,
+        passphrase: bytes,
+        recovery_keys: Sequence[Signer],
+        at: datetime | None = None,
+    ) -> Identity:
+        """Make new keys when the old ones are lost: enough recovery keys sign the new card.
+
+        `history` is our newest card, from the home or from any partner. The new keystore
+        replaces the old one under `passphrase`. What only the old keys could read is gone:
+        packages sealed to them, prekeys, kept content keys.
+        """
+        keys = Generation.create(hardware=history.newest.card.signing.suite.startswith("p256"))
+        card, renewed = succession.next_card(history, keys, by=recovery_keys, at=at or _now())
+        home.ensure()
+        folder = home.identity_folder(history.name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keystore = FileKeystore(folder / "keystore.json")
+        ring = KeyRing.create(card, keys)
+        identity = cls(renewed, ring, store=home.store, home=home, keystore=keystore)
+        for prekey in identity.prekeys.ids():
+            identity.prekeys.delete(prekey)
+        keystore.save(ring, passphrase)
+        identity._write_card()
+        return identity
 
     @staticmethod
     def load_history(name: str, *, home: Home) -> History:
@@ -219,7 +249,7 @@ class Identity:
                 raise ValueError("the passphrase is needed to store the changed keys")
             self._keystore.save(ring, passphrase)  # first: a card without keys would be useless
         self.history, self._ring = history, ring
-        self.prekeys = PrekeyStore(self.store, ring)
+        self.prekeys = PrekeyStore(self.store, ring, owner=history.identity)
         self._write_card()
 
     def _write_card(self) -> None:

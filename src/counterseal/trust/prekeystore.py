@@ -35,9 +35,11 @@ class _Stored(PrivateMessage, frozen=True):
 class PrekeyStore:
     """Private prekeys, encrypted under the key ring's store key. Deleting one is for good."""
 
-    def __init__(self, store: Store, ring: KeyRing) -> None:
+    def __init__(self, store: Store, ring: KeyRing, *, owner: str = "") -> None:
+        """`owner`: our identity, because several may share a home, each with its own ring."""
         self._store = store
         self._ring = ring
+        self._prefix = f"{owner}/"
 
     def add(self, bundle: PrekeyBundle, keys: Iterable[AgreementKey]) -> None:
         with self._store.exclusive():
@@ -52,17 +54,17 @@ class PrekeyStore:
                 )
                 identifier = prekey_id(AgreementPublic.of(key.public))
                 protected = self._ring.protect(canonical.encode(secret), label=_KIND)
-                self._store.put(_KIND, identifier, protected)
+                self._store.put(_KIND, self._prefix + identifier, protected)
 
     def ids(self) -> list[str]:
-        return [identifier for identifier, _ in self._store.items(_KIND)]
+        return [identifier for identifier, _ in self._items()]
 
     def opener(self, identifier: str, *, partner: str) -> Opener | None:
         """None if there is no such prekey made for `partner`, or not any more.
 
         Bundles are no secret: a third party that saw one could otherwise use its prekeys up.
         """
-        protected = self._store.get(_KIND, identifier)
+        protected = self._store.get(_KIND, self._prefix + identifier)
         if protected is None:
             return None
         stored = self._read(protected)
@@ -71,7 +73,7 @@ class PrekeyStore:
         return AgreementKey(stored.suite, stored.classical, stored.pq)
 
     def delete(self, identifier: str) -> bool:
-        return self._store.delete(_KIND, identifier)
+        return self._store.delete(_KIND, self._prefix + identifier)
 
     def delete_expired(self, *, at: datetime) -> int:
         expired = [name for name, stored in self._all() if stored.expires < at]
@@ -81,8 +83,13 @@ class PrekeyStore:
         return sum(stored.partner == partner for _, stored in self._all())
 
     def _all(self) -> Iterator[tuple[str, _Stored]]:
-        for identifier, protected in self._store.items(_KIND):
+        for identifier, protected in self._items():
             yield identifier, self._read(protected)
+
+    def _items(self) -> Iterator[tuple[str, bytes]]:
+        for key, protected in self._store.items(_KIND):
+            if key.startswith(self._prefix):
+                yield key.removeprefix(self._prefix), protected
 
     def _read(self, protected: bytes) -> _Stored:
         secret = self._ring.unprotect(protected, label=_KIND)

@@ -93,3 +93,18 @@ def test_a_wrong_passphrase_or_another_kind_of_file_restores_nothing(
     with pytest.raises(FormatError, match="this is a backup"):
         recovery.load(tmp_path / "backup", b"p")
     assert homes[1].identities() == []
+
+
+def test_two_identities_in_one_home_do_not_touch_each_others_prekeys(tmp_path, now):
+    from counterseal.trust.home import Home
+    from counterseal.trust.identity import Identity
+
+    home = Home(tmp_path / "home")
+    lab = Identity.create("lab", home=home, passphrase=b"pw", at=now)
+    branch = Identity.create("branch", home=home, passphrase=b"pw", at=now)
+    partner = Identity.create("clinic", at=now)
+    lab.make_prekeys(partner.history, 2, at=now)
+    branch.make_prekeys(partner.history, 1, at=now)
+    assert len(lab.prekeys.ids()) == 2
+    assert branch.prekeys.count(partner=partner.history.identity) == 1
+    assert branch.prekeys.delete_expired(at=now) == 0

@@ -154,3 +154,23 @@ def test_prekeys_for_a_partner(now: datetime) -> None:
 def test_a_card_file_of_the_home_is_what_partners_get(home: Home, now: datetime) -> None:
     lab = Identity.create("lab", home=home, passphrase=b"pass", at=now)
     assert CardDocument.load(home.identity_folder("lab") / "card.json") == lab.card()
+
+
+def test_recovery_keys_are_enough_when_all_else_is_lost(tmp_path, now):
+    from counterseal.crypto.signing import SigningKey
+    from counterseal.errors import BadSignature
+    from counterseal.trust import recovery
+    from counterseal.trust.home import Home
+
+    keys = [SigningKey.generate() for _ in range(3)]
+    named = recovery.public_part(keys, threshold=2)
+    lab = Identity.create("lab", recovery=named, at=now)
+    home = Home(tmp_path / "new")
+    with pytest.raises(BadSignature):
+        Identity.recover(lab.history, home=home, passphrase=b"pw", recovery_keys=keys[:1], at=now)
+    assert not home.path.exists()
+    Identity.recover(lab.history, home=home, passphrase=b"pw", recovery_keys=keys[1:], at=now)
+    again = Identity.load("lab", home=home, passphrase=b"pw")
+    assert again.history.identity == lab.history.identity
+    assert again.key_id != lab.key_id
+    assert len(again.openers()) == 1, "the old private keys are not there"

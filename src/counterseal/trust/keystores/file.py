@@ -40,6 +40,11 @@ class FileKeystore:
         self._cost = cost or passphrases.Cost()
 
     def load(self, passphrase: bytes) -> KeyRing:
+        if not self._path.exists():
+            raise TrustError(
+                f"the keystore {self._path} is gone",
+                hint="counterseal id restore BACKUP, or counterseal id recover with recovery keys",
+            )
         mode = self._path.stat().st_mode
         if stat.S_IMODE(mode) & 0o077:
             raise TrustError(
@@ -89,5 +94,7 @@ def decrypt(
     except BadCiphertext:
         raise TrustError(
             f"wrong passphrase, or the {kind} was changed",
-            hint="a backup restores it: counterseal id restore BACKUP",
+            hint="if it is lost: counterseal id restore BACKUP, or counterseal id recover"
+            if kind == "keystore"
+            else None,
         ) from None
