@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from counterseal.errors import CountersealError, FormatError
+from counterseal.exchange.layout import MAGIC
 from counterseal.exchange.stanza import KeyStanza
 from counterseal.jobs.open import read_package_front
 from counterseal.trust.card import CardDocument
@@ -77,6 +78,8 @@ def inspect(
         head = file.read(1)
     if head == b"{":
         return _card(path)
+    if head != MAGIC[:1]:
+        raise FormatError("this is neither a sealed package nor a card")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         front = read_package_front(path, descriptor)
