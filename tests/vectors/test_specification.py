@@ -50,7 +50,7 @@ def content() -> str:
     return Manifest(document, leaf_digest(b"hello")).content
 
 
-VALUES = {
+VALUES = {  # computed when asked: a wrong one fails its own test only
     "bind": lambda: bind("file", ID, NUMBER).hex(),
     "commitment": lambda: ContentKey(K, ID.hex()).commitment(),
     "manifest key": lambda: derive(K, "manifest", ID).hex(),

@@ -17,7 +17,6 @@ Receiver state (replay, rollback) is `replay`'s, between 6 and 7.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from dataclasses import dataclass
@@ -177,7 +176,9 @@ class PackageFiles:
         self._messages: dict[int, ChunkedMessage] = {}
         self._lock = threading.Lock()
         self._spare: list[Scratch] = []
-        self._recent: tuple[tuple[int, int], bytes] | None = None
+        self._recent_lock = threading.Lock()
+        self._recent: Scratch | None = None
+        self._recent_leaf: tuple[int, int] | None = None
 
     def names(self) -> Sequence[str]:
         return list(self._index)
@@ -236,18 +237,21 @@ class PackageFiles:
         if len(target) == length:
             self._open(number, leaf, target, scratch.sealed)
         else:
-            target[:] = self._partial(number, leaf, length, scratch)[low - start : high - start]
+            self._copy_part(number, leaf, range(low - start, high - start), target)
         return len(target)
 
-    def _partial(self, number: int, leaf: int, length: int, scratch: Scratch) -> memoryview:
-        """A leaf of which only a part is wanted; the last one is kept for the next small read."""
-        recent = self._recent
-        if recent is not None and recent[0] == (number, leaf):
-            return memoryview(recent[1])
-        plain = scratch.plain[:length]
-        self._open(number, leaf, plain, scratch.sealed)
-        self._recent = ((number, leaf), bytes(plain))
-        return plain
+    def _copy_part(self, number: int, leaf: int, part: range, target: memoryview) -> None:
+        """A leaf of which only a part is wanted; it is kept, because small reads come in rows."""
+        _, length, _, _ = self._message(number).leaf_range(leaf)
+        with self._recent_lock:
+            if self._recent is None:
+                self._recent = workers.borrow()
+            plain = self._recent.plain[:length]
+            if self._recent_leaf != (number, leaf):
+                self._recent_leaf = None  # should it fail, nothing is there
+                self._open(number, leaf, plain, self._recent.sealed)
+                self._recent_leaf = (number, leaf)
+            target[:] = plain[part.start : part.stop]
 
     def _open(self, number: int, leaf: int, plain: memoryview, sealed: memoryview) -> None:
         digest = self.manifest.leaf(number, leaf) if len(plain) else b""
@@ -301,7 +305,10 @@ class PackageFiles:
         return starts
 
     def forget(self) -> None:
-        """Drop decrypted bytes that are kept for speed."""
-        with contextlib.suppress(AttributeError):
-            self._recent = None
+        """Wipe decrypted bytes that were kept for speed."""
+        with self._recent_lock:
+            kept = self._spare if self._recent is None else [*self._spare, self._recent]
+            self._recent, self._recent_leaf = None, None
+            for scratch in kept:
+                workers.give_back(scratch)
             self._spare.clear()

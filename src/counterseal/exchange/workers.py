@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Task = Callable[["Scratch"], int]
 
-__all__ = ["Scratch", "run"]
+__all__ = ["Scratch", "borrow", "give_back", "run"]
 
 MAX_THREADS: Final = 8  # 2 MiB of buffers each: 16 MiB at most
 INLINE_TASKS: Final = 2  # starting threads costs more than this little work
@@ -34,6 +34,25 @@ class Scratch:
     def __init__(self) -> None:
         self.plain = memoryview(bytearray(LEAF_BYTES))
         self.sealed = memoryview(bytearray(SEALED_LEAF_BYTES))
+
+
+_POOL: list[Scratch] = []
+POOL_SIZE: Final = 4
+
+
+def borrow() -> Scratch:
+    """Buffers whose pages the kernel has already given us: new ones cost as much as a leaf."""
+    try:
+        return _POOL.pop()
+    except IndexError:
+        return Scratch()
+
+
+def give_back(scratch: Scratch) -> None:
+    """Keep buffers for the next package, without what was decrypted into them."""
+    scratch.plain[:] = bytes(LEAF_BYTES)
+    if len(_POOL) < POOL_SIZE:
+        _POOL.append(scratch)
 
 
 class _Run:
@@ -51,7 +70,7 @@ class _Run:
             try:
                 scratch = self._spare.pop()
             except IndexError:
-                scratch = Scratch()
+                scratch = borrow()
             self._work(scratch)
             self._spare.append(scratch)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
@@ -88,7 +107,7 @@ def run(
 
     A task returns how many of `total` bytes it has done. `count` (about how many tasks there
     are) decides whether threads are worth starting. The iterable is advanced under a lock.
-    Buffers are taken from `spare` and put back: making them costs as much as a leaf.
+    Buffers are taken from `spare`, as far as there are any, and put there.
     """
     wanted = threads or len(os.sched_getaffinity(0))
     state = _Run(tasks, [] if spare is None else spare)
