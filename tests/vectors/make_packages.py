@@ -146,7 +146,9 @@ def main():
 
 def dict_of(person):
     """The private prekeys, still protected under the store key in the key ring."""
-    return {identifier: protected.hex() for identifier, protected in person.store.items("prekey")}
+    return {
+        key.rpartition("/")[2]: protected.hex() for key, protected in person.store.items("prekey")
+    }
 
 
 if __name__ == "__main__":

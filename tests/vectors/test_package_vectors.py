@@ -29,7 +29,7 @@ def identity(name):
     history = History.verify(CardDocument.parse(stored["card"].encode()))
     store = Store()
     for identifier, protected in DOCUMENT["prekeys"].get(name, {}).items():
-        store.put("prekey", identifier, bytes.fromhex(protected))
+        store.put("prekey", f"{history.identity}/{identifier}", bytes.fromhex(protected))
     return Identity(history, keyring.unpack(stored["keyring"].encode()), store=store)
 
 
