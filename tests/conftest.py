@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+import workshop
+
 # A busy machine is slow, not wrong: no test here asserts a time.
 settings.register_profile(
     "counterseal", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("counterseal")
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
-
-import workshop
 
 
 @pytest.fixture
