@@ -137,11 +137,19 @@ def test_a_backup_brings_the_identity_back_but_not_old_packages(cast, tmp_path):
     with_prekey = lab.run("seal", "w.txt", "--to", "clinic", "-o", "secret.sealed")
     assert with_prekey["forward_secret"] == ["clinic"]
     secret = str(clinic.secret)
+    lab.run("seal", "w.txt", "--to", "clinic", "-o", "kept.sealed")
+    clinic.run("open", "kept.sealed", "--from", "lab", "-o", "kept.txt", "--keep")
+    clinic.run("open", "kept.sealed", "--from", "lab", "-o", "kept-2.txt", "--again")
     clinic.run("id", "backup", "clinic.backup", "--backup-passphrase-file", secret)
     shutil.rmtree(tmp_path / "home-clinic")
     clinic.run("id", "restore", "clinic.backup", "--backup-passphrase-file", secret)
     assert clinic.run("partner", "list")[0]["name"] in {"bank", "lab"}
     gone = clinic.run("open", "secret.sealed", "--from", "lab", "-o", "x", code=4)
+    assert "prekey" in gone["message"]
+    # The mark of what was opened came back, the key that was kept did not.
+    replayed = clinic.run("open", "kept.sealed", "--from", "lab", "-o", "y", code=4)
+    assert replayed["error"] == "ReplayedMessage"
+    gone = clinic.run("open", "kept.sealed", "--from", "lab", "-o", "y", "--again", code=4)
     assert "prekey" in gone["message"]
     lab.run("seal", "--add-to", "secret.sealed", "--to", "bank")
     cast["bank"].run("open", "secret.sealed", "--from", "lab", "-o", "bank.txt")

@@ -31,6 +31,7 @@ __all__ = ["Mark", "Opened", "SeenBook", "decide"]
 
 _SEEN: Final = "seen"
 _OPENED: Final = "opened"
+_KEPT: Final = "kept-key"  # apart from the marks: a backup takes those along and never a key
 _LIMIT: Final = 64 * 1024
 
 
@@ -42,10 +43,9 @@ class Mark(Message, frozen=True):
 
 
 class Opened(Message, frozen=True):
-    """A package that was opened; `kept` is its content key, protected, if it was to be kept."""
+    """When a package was opened."""
 
     at: Timestamp
-    kept: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,13 @@ class SeenBook:
         self._store = store
         self._prefix = f"{owner}/"
 
-    def check_package(self, core: Core, *, again: bool) -> Opened | None:
+    def check_package(self, core: Core, *, again: bool) -> None:
         """Rule 1 alone, as soon as the signature over the package id is verified."""
-        opened = self.opened(core.sender, core.package)
-        _check_replay(opened, again=again)
-        return opened
+        _check_replay(self.opened(core.sender, core.package), again=again)
+
+    def kept_key(self, core: Core) -> bytes | None:
+        """The protected content key of a package that was opened to be opened again."""
+        return self._store.get(_KEPT, self._prefix + _place(core.sender, core.package))
 
     def check(self, arrival: Arrival, *, again: bool) -> None:
         """Raise what `commit` would raise, changing nothing."""
@@ -125,14 +127,17 @@ class SeenBook:
     def commit(
         self, arrival: Arrival, *, at: datetime, again: bool, kept: bytes | None = None
     ) -> None:
-        """Move the marks. Must run inside `store.exclusive()`."""
-        mark, opened = self._decide(arrival, again=again)
-        if opened is not None and kept is None:
-            kept = opened.kept
-        now = Opened(at=canonical.timestamp(at), kept=kept)
+        """Move the marks; `kept` is the content key, protected, if it is to be kept.
+
+        Must run inside `store.exclusive()`.
+        """
+        mark = self._decide(arrival, again=again)
+        now = Opened(at=canonical.timestamp(at))
         self._store.put(_SEEN, self._prefix + arrival.key, canonical.encode(mark))
         place = self._prefix + _place(arrival.sender, arrival.package)
         self._store.put(_OPENED, place, canonical.encode(now))
+        if kept is not None:
+            self._store.put(_KEPT, place, kept)
 
     def opened(self, sender: str, package: str) -> Opened | None:
         data = self._store.get(_OPENED, self._prefix + _place(sender, package))
@@ -140,10 +145,10 @@ class SeenBook:
             return None
         return canonical.decode(data, Opened, limit=_LIMIT, what="record of an opened package")
 
-    def _decide(self, arrival: Arrival, *, again: bool) -> tuple[Mark, Opened | None]:
+    def _decide(self, arrival: Arrival, *, again: bool) -> Mark:
         data = self._store.get(_SEEN, self._prefix + arrival.key)
         mark = None
         if data is not None:
             mark = canonical.decode(data, Mark, limit=_LIMIT, what="high-water mark")
         opened = self.opened(arrival.sender, arrival.package)
-        return decide(arrival, mark=mark, opened=opened, again=again), opened
+        return decide(arrival, mark=mark, opened=opened, again=again)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from counterseal.errors import UnknownPartner
 from counterseal.exchange import amend, reader
 from counterseal.exchange.keys import ContentKey
-from counterseal.exchange.replay import Arrival, Opened, SeenBook
+from counterseal.exchange.replay import Arrival, SeenBook
 from counterseal.jobs import statements
 from counterseal.jobs.package import SealedPackage
 from counterseal.trust.history import History
@@ -63,8 +63,8 @@ def open_sealed(
         front = read_package_front(Path(package), descriptor)
         front.verify(history, at=at)
         seen = SeenBook(store, owner=by.history.identity if by is not None else "")
-        opened = seen.check_package(front.header.core, again=again)
-        content, prekey = _unlock(front, by, passphrase, opened)
+        seen.check_package(front.header.core, again=again)
+        content, prekey = _unlock(front, by, passphrase, seen)
         files = reader.PackageFiles(descriptor, front, content)
         arrival = Arrival.of(files.header, files.manifest)
         seen.check(arrival, again=again)
@@ -110,15 +110,16 @@ def _unlock(
     front: Front,
     by: Identity | None,
     passphrase: bytes | None,
-    opened: Opened | None,
+    seen: SeenBook,
 ) -> tuple[ContentKey, str | None]:
     if passphrase is not None:
         return reader.unlock_passphrase(front, passphrase), None
     if by is None:
         raise UnknownPartner("no identity to open with")
-    package = front.header.core.package
-    if opened is not None and opened.kept is not None:
-        content = ContentKey(by.unprotect(opened.kept, label=_KEPT), package)
-        content.check(front.header.core.commitment)
+    core = front.header.core
+    kept = seen.kept_key(core)
+    if kept is not None:
+        content = ContentKey(by.unprotect(kept, label=_KEPT), core.package)
+        content.check(core.commitment)
         return content, None
     return reader.unlock(front, by)

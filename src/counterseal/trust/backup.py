@@ -48,7 +48,6 @@ def make(identity: Identity, passphrase: bytes) -> bytes:
         _Record(kind=kind, key=key, value=value)
         for kind in _KINDS
         for key, value in identity.store.items(kind)
-        if kind != "opened" or b'"kept":null' in value
     ]
     backup = _Backup(
         kind="backup",

@@ -116,8 +116,12 @@ class Identity:
 
         `history` is our newest card, from the home or from any partner. The new keystore
         replaces the old one under `passphrase`. What only the old keys could read is gone:
-        packages sealed to them, prekeys, kept content keys.
+        packages sealed to them, prekeys, kept content keys. Raises RolledBack if the home has a
+        newer card of ours: going on from an older one would be a fork.
         """
+        if history.name in home.identities():
+            here = cls.load_history(history.name, home=home)
+            history = History.verify(history.document, pinned=here)
         keys = Generation.create(hardware=history.newest.card.signing.suite.startswith("p256"))
         card, renewed = succession.next_card(history, keys, by=recovery_keys, at=at or _now())
         home.ensure()
@@ -126,10 +130,10 @@ class Identity:
         keystore = FileKeystore(folder / "keystore.json")
         ring = KeyRing.create(card, keys)
         identity = cls(renewed, ring, store=home.store, home=home, keystore=keystore)
-        for prekey in identity.prekeys.ids():
-            identity.prekeys.delete(prekey)
         keystore.save(ring, passphrase)
         identity._write_card()
+        for prekey in identity.prekeys.ids():  # nobody can read them any more
+            identity.prekeys.delete(prekey)
         return identity
 
     @staticmethod

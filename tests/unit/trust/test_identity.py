@@ -158,7 +158,7 @@ def test_a_card_file_of_the_home_is_what_partners_get(home: Home, now: datetime)
 
 def test_recovery_keys_are_enough_when_all_else_is_lost(tmp_path, now):
     from counterseal.crypto.signing import SigningKey
-    from counterseal.errors import BadSignature
+    from counterseal.errors import BadSignature, RolledBack
     from counterseal.trust import recovery
     from counterseal.trust.home import Home
 
@@ -174,3 +174,7 @@ def test_recovery_keys_are_enough_when_all_else_is_lost(tmp_path, now):
     assert again.history.identity == lab.history.identity
     assert again.key_id != lab.key_id
     assert len(again.openers()) == 1, "the old private keys are not there"
+    again.rotate(passphrase=b"pw", at=now)
+    with pytest.raises(RolledBack):  # the card from before would fork our own history
+        Identity.recover(lab.history, home=home, passphrase=b"x", recovery_keys=keys, at=now)
+    assert Identity.load("lab", home=home, passphrase=b"pw").key_id == again.key_id
