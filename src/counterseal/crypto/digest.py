@@ -8,7 +8,15 @@ from typing import Final
 
 import blake3
 
-__all__ = ["DIGEST_BYTES", "LEAF_BYTES", "equal", "leaf_digest", "sha256", "sha256_stream"]
+__all__ = [
+    "DIGEST_BYTES",
+    "LEAF_BYTES",
+    "equal",
+    "leaf_digest",
+    "leaf_stream",
+    "sha256",
+    "sha256_stream",
+]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -31,6 +39,11 @@ def sha256_stream() -> hashlib._Hash:
 def leaf_digest(leaf: Buffer) -> bytes:
     """BLAKE3 of one leaf, 32 bytes. SHA-256 would cost six times the encryption itself."""
     return blake3.blake3(leaf).digest()
+
+
+def leaf_stream() -> blake3.blake3:
+    """An incremental BLAKE3; `update` releases the GIL for large buffers."""
+    return blake3.blake3()
 
 
 def equal(left: bytes, right: bytes) -> bool:

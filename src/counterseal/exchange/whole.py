@@ -22,7 +22,7 @@ from counterseal.trust.atomic import fsync_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["whole_file", "whole_folder"]
+__all__ = ["publish", "whole_file", "whole_folder"]
 
 MAX_STEM: Final = 255 - len("..000000000000.part")  # file systems end names at 255 bytes
 
@@ -41,7 +41,7 @@ def whole_file(output: Path, *, mode: int = 0o644, replace: bool = False) -> Ite
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
         os.fsync(descriptor)
-        _publish(temporary, output, replace=replace)
+        publish(temporary, output, replace=replace)
     finally:
         os.close(descriptor)
         with contextlib.suppress(FileNotFoundError):
@@ -82,7 +82,7 @@ def _check_target(output: Path, *, replace: bool) -> None:
         raise FileExistsError(f"{output} exists")
 
 
-def _publish(temporary: Path, output: Path, *, replace: bool) -> None:
+def publish(temporary: Path, output: Path, *, replace: bool) -> None:
     if replace:
         temporary.replace(output)
         return

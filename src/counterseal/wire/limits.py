@@ -23,3 +23,17 @@ RECIPIENTS: Final = 16_384
 MANIFEST_JSON_BYTES: Final = 64 * MIB
 LEAVES: Final = 4 * MIB  # 4 TiB of model
 STATEMENT_BYTES: Final = 32 * MIB
+
+LETTER_BYTES: Final = 4 * MIB  # the notice of a shipment of 32,768 blocks is about 2 MiB
+LETTER_ROOM: Final = 32 * KIB  # shares, salts and padding around the message
+
+# The partner directory (SPEC 2.8)
+DIRECTORY_BYTES: Final = 8 * MIB  # 2000 prekeys come to 6 MiB
+DIRECTORY_FILES: Final = 80
+DIRECTORY_ROOTS: Final = 64  # about one a year; then partners that stayed away must meet again
+ROOT_BYTES: Final = 256 * KIB  # 17 keys and as many signatures
+TIMESTAMP_BYTES: Final = 16 * KIB
+SNAPSHOT_BYTES: Final = 16 * KIB
+TARGETS_BYTES: Final = 64 * KIB
+CONTACT_BYTES: Final = 16 * KIB
+CONTACT_URLS: Final = 8

@@ -1,0 +1,156 @@
+"""counterseal receive"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from counterseal.cli.output import bytes_text, emit, fail, progress, say
+from counterseal.cli.settings import Command, identity_option, passphrase_option, settings
+from counterseal.errors import Dropped, TimedOut, UnknownPartner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from counterseal.exchange.transports import Transport
+    from counterseal.jobs.receive import Event
+    from counterseal.trust.identity import Identity
+    from counterseal.trust.partner import Partner
+
+PATIENCE: Final = 25.0  # seconds that a follower waits for a letter before it asks again
+PAUSE: Final = 5.0  # after a lost way, or when only letters wait that are not good (yet)
+
+
+@click.command("receive", cls=Command)
+@click.option("--from", "sender", multiple=True, metavar="PARTNER", help="[every partner]")
+@click.option("--via", metavar="ADDRESS", help="What carries it.  [the partners' address]")
+@click.option("-o", "--output", metavar="DIR", default=".", help="Where packages appear.  [.]")
+@click.option("--once", is_flag=True, help="Take what is there now.  [this is the default]")
+@click.option("--follow", is_flag=True, help="Stay, and take what comes, until interrupted.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=0.0,
+    help="If nothing is there, wait so long for something.",
+)
+@identity_option
+@passphrase_option
+def command(  # noqa: PLR0917
+    sender: tuple[str, ...],
+    via: str | None,
+    output: str,
+    once: bool,  # noqa: FBT001
+    follow: bool,  # noqa: FBT001
+    wait: float,
+    as_name: str | None,
+    passphrase_file: str | None,
+) -> None:
+    """Receive packages, and receipts for what we sent.
+
+    A package appears when it is whole, was sealed by this partner and for us. Interrupted, it
+    goes on where it stopped: repeat the command. Then `counterseal open` it.
+    """
+    if once and follow:
+        raise click.UsageError("--once or --follow, not both")
+    from counterseal.jobs.address import addresses_of, open_transport
+
+    folder = Path(output)
+    if not folder.is_dir():
+        raise FileNotFoundError(2, "no such folder", output)
+    book = settings().partners()
+    partners = [book.get(name) for name in sender] or book.list()
+    if not partners:
+        raise UnknownPartner("there is no partner yet", hint="counterseal partner add CARD")
+    routes = addresses_of(partners, via, store=settings().home.store)
+    identity = settings().identity(as_name, passphrase_file)
+    transports = {
+        address: (open_transport(address, by=identity, book=book), who)
+        for address, who in routes.items()
+    }
+    try:
+        if follow:
+            _follow(list(transports.values()), folder, identity)
+        else:
+            found = 0
+            for transport, who in transports.values():
+                found += _pass(transport, who, folder, identity, wait=wait)
+            if not found:
+                say("nothing new")
+    finally:
+        for transport, _ in transports.values():
+            transport.close()
+
+
+def _follow(
+    transports: Sequence[tuple[Transport, Sequence[Partner]]], folder: Path, identity: Identity
+) -> None:
+    """One way after the other; with a single one, letters are seen at once."""
+    patience = PATIENCE if len(transports) == 1 else 0.0
+    say("waiting for letters; Ctrl-C ends it")
+    while True:
+        found = 0
+        for transport, who in transports:
+            try:
+                found += _pass(transport, who, folder, identity, wait=patience)
+            except (Dropped, TimedOut) as error:
+                say(f"{error.message}; trying again")
+                time.sleep(PAUSE)
+        if not found and not patience:
+            time.sleep(PAUSE)
+
+
+_REFUSED: set[tuple[str, str]] = set()
+
+
+def _pass(
+    transport: Transport,
+    partners: Sequence[Partner],
+    folder: Path,
+    identity: Identity,
+    *,
+    wait: float,
+) -> int:
+    """Process what waits; returns how many letters were good."""
+    from counterseal.jobs.contact import meet_directories
+    from counterseal.jobs.receive import receive
+
+    partners = meet_directories(partners, by=identity, book=settings().partners(), via=transport)
+    good = 0
+    refused = False
+    for event in receive(
+        folder,
+        by=identity,
+        partners=partners,
+        via=transport,
+        wait=wait,
+        progress=progress("receiving") or (lambda _done, _all: None),
+    ):
+        good += _report(event)
+        refused = True
+    if refused and not good and wait:
+        time.sleep(PAUSE)  # letters that stay would otherwise be looked at without a pause
+    return good
+
+
+def _report(event: Event) -> int:
+    from counterseal.jobs.receive import Arrived, Confirmed
+
+    data = {field.name: getattr(event, field.name) for field in fields(event)}
+    if isinstance(event, Arrived):
+        emit({"event": "arrived", **data, "path": str(event.path)}, str(event.path))
+        kept = f", {bytes_text(event.kept)} of it earlier" if event.kept else ""
+        say(f"received {event.path.name} ({bytes_text(event.bytes)}{kept}) from {event.sender}")
+        return 1
+    if isinstance(event, Confirmed):
+        emit({"event": "confirmed", **data}, f"{event.partner} has {event.file}")
+        return 1
+    key = (event.sender, event.error.message)
+    if event.removed or key not in _REFUSED:  # what stays is refused again with every pass
+        _REFUSED.add(key)
+        fail(event.error, as_json=settings().json)
+    return 0

@@ -1,0 +1,306 @@
+"""Receive packages and receipts. Nothing appears until it is whole and verified.
+
+For each letter that waits in the box of one of our partners:
+1. It is read by the rules of `letter`. One that was processed before is answered again and
+   taken away; one that is not genuine is taken away; one whose sender's card we do not know
+   yet, or no longer trust, stays.
+2. A receipt is noted. A shipment's blocks are fetched into a hidden file.
+3. When all are there: the header is the sender's and in force, the package is sealed for us,
+   and it is the one the notice names. Then it gets its name.
+4. The letter's id is remembered, the receipt goes back, the transport may forget it.
+After a crash between any two of these steps the next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from counterseal.errors import (
+    BadSignature,
+    CountersealError,
+    FormatError,
+    PeerMisbehaved,
+    ReplayedMessage,
+    TamperError,
+    TimedOut,
+    TrustError,
+)
+from counterseal.exchange import letter as letters
+from counterseal.exchange import reader, stanza
+from counterseal.exchange.boxes import box
+from counterseal.exchange.incoming import Incoming
+from counterseal.exchange.letter import LetterBook
+from counterseal.exchange.outbox import Outbox
+from counterseal.exchange.receipt import Receipt
+from counterseal.exchange.shipment import Notice, digests
+from counterseal.exchange.transports import NoBlocks, silent
+from counterseal.wire import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from counterseal.exchange.letter import Letter
+    from counterseal.exchange.transports import Progress, Transport, Waiting
+    from counterseal.trust.identity import Identity
+    from counterseal.trust.partner import Partner
+
+__all__ = ["Arrived", "Confirmed", "Event", "Refused", "await_receipt", "receive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A package is here, whole. `kept`: how many of its bytes an earlier attempt had brought."""
+
+    sender: str
+    path: Path
+    package: str
+    bytes: int
+    kept: int
+    receipt_sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A partner has a package that we sent."""
+
+    partner: str
+    file: str
+    package: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A letter that was not accepted; `removed` unless it may be good later."""
+
+    sender: str
+    error: CountersealError
+    removed: bool
+
+
+Event = Arrived | Confirmed | Refused
+
+
+def receive(
+    folder: Path,
+    *,
+    by: Identity,
+    partners: Sequence[Partner],
+    via: Transport,
+    wait: float = 0.0,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    progress: Progress = silent,
+) -> Iterator[Event]:
+    """Process what waits; if nothing does, wait up to `wait` seconds for something.
+
+    Raises Dropped or TimedOut when the way is lost; what arrived is kept for the next call.
+    """
+    us = by.history.identity
+    senders = {box(partner.identity, us): partner for partner in partners}
+    for waiting in via.waiting(list(senders), wait=wait):
+        sender = senders.get(waiting.box)
+        if sender is None:
+            continue
+        yield from _process(waiting, sender, folder, by=by, via=via, at=now(), progress=progress)
+
+
+def await_receipt(
+    letter: str,
+    *,
+    by: Identity,
+    of: Partner,
+    via: Transport,
+    wait: float,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = time.monotonic,
+) -> datetime:
+    """When the partner had the shipment whole; raises TimedOut if no receipt comes in time.
+
+    Only receipts are processed; whatever else waits in the box stays there.
+    """
+    deadline = clock() + wait
+    place = box(of.identity, by.history.identity)
+    book, outbox = LetterBook(by.store, owner=by.history.identity), Outbox(by)
+    while True:
+        posted = outbox.get(letter)
+        if posted is not None and posted.confirmed is not None:
+            return posted.confirmed
+        left = deadline - clock()
+        if left <= 0:
+            raise TimedOut(
+                f'no receipt of "{of.name}" yet',
+                hint="the shipment waits for them; counterseal receive takes receipts later",
+            )
+        others = 0
+        for waiting in via.waiting([place], wait=min(left, 25.0)):
+            try:
+                message = letters.read(waiting.data, by=by, sender=of.history, at=now())
+                if message.type != "receipt":
+                    others += 1
+                    continue
+                book.check(message)
+                _confirm(message, of, by)
+                book.commit(message, at=now())
+            except (TamperError, FormatError):
+                pass  # a replayed, forged or foreign one
+            except TrustError:
+                others += 1
+                continue
+            via.done(waiting)
+        if others:  # what stays would otherwise be looked at without a pause
+            time.sleep(min(1.0, max(0.0, deadline - clock())))
+
+
+def _process(
+    waiting: Waiting,
+    sender: Partner,
+    folder: Path,
+    *,
+    by: Identity,
+    via: Transport,
+    at: datetime,
+    progress: Progress,
+) -> Iterator[Event]:
+    book = LetterBook(by.store, owner=by.history.identity)
+    try:
+        letter = letters.read(waiting.data, by=by, sender=sender.history, at=at)
+        try:
+            book.check(letter)
+        except ReplayedMessage:
+            if _answer_again(letter, sender, by=by, via=via, at=at):
+                via.done(waiting)
+            return
+        event = _act(letter, waiting, sender, folder, by=by, via=via, at=at, progress=progress)
+        book.commit(letter, at=at)
+    except (TamperError, FormatError) as error:
+        via.done(waiting)
+        yield Refused(sender.name, error, removed=True)
+        return
+    except TrustError as error:
+        yield Refused(sender.name, error, removed=False)
+        return
+    if not isinstance(event, Arrived) or event.receipt_sent:
+        via.done(waiting)
+    yield event
+
+
+def _act(
+    letter: Letter,
+    waiting: Waiting,
+    sender: Partner,
+    folder: Path,
+    *,
+    by: Identity,
+    via: Transport,
+    at: datetime,
+    progress: Progress,
+) -> Arrived | Confirmed:
+    if letter.type == "receipt":
+        return _confirm(letter, sender, by)
+    if letter.type == "shipment":
+        return _take(letter, waiting, sender, folder, by=by, via=via, at=at, progress=progress)
+    raise FormatError(f'"{sender.name}" sent a {letter.type}, which nobody here waits for')
+
+
+def _confirm(letter: Letter, sender: Partner, by: Identity) -> Confirmed:
+    receipt = Receipt.parse(letter.body)
+    posted = Outbox(by).confirm(receipt, partner=sender.identity)
+    if posted is None:
+        raise BadSignature(f'"{sender.name}" confirms what was not sent to them')
+    return Confirmed(sender.name, posted.file, posted.package, receipt.at)
+
+
+def _take(
+    letter: Letter,
+    waiting: Waiting,
+    sender: Partner,
+    folder: Path,
+    *,
+    by: Identity,
+    via: Transport,
+    at: datetime,
+    progress: Progress,
+) -> Arrived:
+    notice = Notice.parse(letter.body)
+
+    def verify(descriptor: int) -> None:
+        _verify(descriptor, notice, sender, by=by, at=at)
+
+    output = _place(folder, notice, verify)
+    kept = total = notice.size
+    if not output.exists():
+        with Incoming(notice, output) as incoming:
+            kept, total = incoming.kept, incoming.total
+            via.fetch(waiting, incoming, progress=progress)
+            incoming.finish(verify)
+    sent = _send_receipt(letter, notice, sender, by=by, via=via, at=at)
+    return Arrived(sender.name, output, notice.package, total, kept, sent)
+
+
+def _place(folder: Path, notice: Notice, verify: Callable[[int], None]) -> Path:
+    """A free name, or the file that holds this very package already."""
+    stem, dot, ending = notice.file.rpartition(".")
+    for number in range(1, 1000):
+        numbered = f"{stem}-{number}{dot}{ending}" if dot else f"{notice.file}-{number}"
+        path = folder / (notice.file if number == 1 else numbered)
+        if not os.path.lexists(path) or _is_that(path, notice, verify):
+            return path
+    raise FormatError(f"{folder} holds too many files named {notice.file}")
+
+
+def _is_that(path: Path, notice: Notice, verify: Callable[[int], None]) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size != notice.size:
+            return False
+        verify(descriptor)
+        return digests(descriptor, notice.plan.blocks) == notice.blocks
+    except (CountersealError, OSError):
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _verify(
+    descriptor: int, notice: Notice, sender: Partner, *, by: Identity, at: datetime
+) -> None:
+    """Rule 3."""
+    front = reader.read_front(descriptor)
+    front.verify(sender.history, at=at)
+    header = front.header
+    if (header.core.package, header.body) != (notice.package, notice.body):
+        raise FormatError("the package is not the one the notice names")
+    hints = {s.hint for s in front.parse_stanzas() if isinstance(s, stanza.KeyStanza)}
+    ours = (stanza.hint(notice.package, card) for card, _ in by.openers())
+    if not any(hint in hints for hint in ours):
+        raise FormatError(f'"{sender.name}" sent a package that is not sealed for us')
+
+
+def _send_receipt(
+    letter: Letter, notice: Notice, sender: Partner, *, by: Identity, via: Transport, at: datetime
+) -> bool:
+    """False if the way back is closed: then the letter stays, and the next call tries again."""
+    body = canonical.encode(Receipt.of(letter, notice, at=at))
+    try:
+        _, data = letters.write("receipt", body, by=by, to=sender.history, at=at)
+        via.deliver(box(by.history.identity, sender.identity), data, NoBlocks())
+    except (PeerMisbehaved, TrustError):
+        return False
+    return True
+
+
+def _answer_again(
+    letter: Letter, sender: Partner, *, by: Identity, via: Transport, at: datetime
+) -> bool:
+    """A shipment that is here already: its receipt was lost, or the letter came twice."""
+    if letter.type != "shipment":
+        return True
+    return _send_receipt(letter, Notice.parse(letter.body), sender, by=by, via=via, at=at)

@@ -1,0 +1,131 @@
+"""Send a sealed package to a partner, over whatever carries it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from counterseal.errors import TrustError
+from counterseal.exchange import letter as letters
+from counterseal.exchange import stanza
+from counterseal.exchange.boxes import box
+from counterseal.exchange.letter import LIFETIME
+from counterseal.exchange.outbox import Outbox, Posted
+from counterseal.exchange.receipt import notice_digest
+from counterseal.exchange.shipment import Outgoing
+from counterseal.exchange.transports import silent
+from counterseal.jobs.open import read_package_front
+from counterseal.wire import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from counterseal.exchange.reader import Front
+    from counterseal.exchange.transports import Progress, Transport
+    from counterseal.trust.identity import Identity
+    from counterseal.trust.partner import Partner
+
+__all__ = ["Sent", "send"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was handed over. `continued`: with the letter of an earlier, unfinished attempt."""
+
+    letter: str
+    file: str
+    package: str
+    to: str
+    bytes: int
+    blocks: int
+    continued: bool
+
+
+def send(
+    package: Path | str,
+    *,
+    by: Identity,
+    to: Partner,
+    via: Transport,
+    at: datetime | None = None,
+    progress: Progress = silent,
+    listing: Callable[[int, int], None] | None = None,
+) -> Sent:
+    """Carry a package that we sealed for `to`; an interrupted one goes on where it stopped.
+
+    Returns when the transport holds all of it (folder, mailbox) or the receiver does (broker).
+    `progress` sees bytes carried, `listing` bytes read to name the blocks. Raises TrustError if
+    the package is not for this partner, BadSignature if it is not ours, Dropped or TimedOut when
+    the way is lost: repeat the call.
+    """
+    at = at or datetime.now(UTC)
+    path = Path(package)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        front = read_package_front(path, descriptor)
+        front.verify_ours(by.history, at=at)
+        _check_recipient(front, to)
+        fresh = Outgoing.of(
+            path,
+            descriptor,
+            body=front.header.body,
+            package=front.header.core.package,
+            progress=listing,
+        )
+        outbox = Outbox(by)
+        continued = outbox.resume(fresh, recipient=to.identity, at=at)
+        if continued is not None:
+            identifier, data, outgoing = continued
+        else:
+            outgoing = fresh
+            body = canonical.encode(outgoing.notice)
+            letter, data = letters.write("shipment", body, by=by, to=to.history, at=at)
+            identifier = letter.id
+            outbox.keep(
+                outgoing,
+                id_=identifier,
+                letter=data,
+                expires=canonical.timestamp(at) + LIFETIME,
+                recipient=to.identity,
+            )
+        via.deliver(box(by.history.identity, to.identity), data, outgoing, progress=progress)
+    finally:
+        os.close(descriptor)
+    sent = Sent(
+        letter=identifier,
+        file=outgoing.notice.file,
+        package=outgoing.notice.package,
+        to=to.name,
+        bytes=outgoing.total,
+        blocks=len(outgoing.names),
+        continued=continued is not None,
+    )
+    outbox.posted(_record(sent, outgoing, to, at))
+    return sent
+
+
+def _check_recipient(front: Front, to: Partner) -> None:
+    hints = {s.hint for s in front.parse_stanzas() if isinstance(s, stanza.KeyStanza)}
+    package = front.header.core.package
+    if not any(stanza.hint(package, dated.key_id) in hints for dated in to.history.cards):
+        raise TrustError(
+            f'this package is not sealed for "{to.name}"',
+            hint=f"counterseal seal --add-to PACKAGE --to {to.name}",
+        )
+
+
+def _record(sent: Sent, outgoing: Outgoing, to: Partner, at: datetime) -> Posted:
+    return Posted(
+        letter=sent.letter,
+        partner=to.identity,
+        file=sent.file,
+        package=sent.package,
+        notice=notice_digest(canonical.encode(outgoing.notice)),
+        bytes=sent.bytes,
+        at=canonical.timestamp(at),
+        confirmed=None,
+        state="posted",
+    )
