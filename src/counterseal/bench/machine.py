@@ -16,8 +16,8 @@ __all__ = ["facts", "free_memory", "load_average"]
 # The instructions that decide how fast AES-GCM, BLAKE3 and SHA-256 can be.
 _FLAGS: Final = ("aes", "vaes", "vpclmulqdq", "avx2", "avx512f", "sha_ni", "hypervisor")
 _PACKAGES: Final = ("cryptography", "blake3", "msgspec", "rfc8785", "click")
-_PEERS: Final = ("numpy", "torch", "safetensors")
-_PROGRAMS: Final = ("cp", "age")
+_PEERS: Final = ("numpy", "torch", "safetensors", "pyOpenSSL", "paho-mqtt")
+_PROGRAMS: Final = ("cp", "age", "mosquitto")
 
 
 def facts() -> dict[str, Any]:

@@ -61,21 +61,29 @@ def exchange(
     chosen = dataclasses.replace(chosen, size=size or chosen.size, runs=runs or chosen.runs)
     wanted = only.split(",") if only else scenarios.SCENARIOS
     raw = scenarios.run(chosen, folder=folder, only=wanted, say=_say)
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
-    for line in raw["missing"]:
-        click.echo(line, err=True)
-    text = json.dumps(raw, indent=1)
-    if output is not None:
-        output.write_text(text + "\n")
-    click.echo(text if settings().json else report.markdown(raw), nl=settings().json)
+    _print(raw, report.markdown(raw), output)
+
+
+@bench.command("handshake")
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="full", show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), help="Turns.  [default: 15; quick: 3]")
+@click.option("--output", type=click.Path(path_type=Path), help="Keep the raw result as JSON.")
+def handshake(*, profile: str, runs: int | None, output: Path | None) -> None:
+    """Agree on keys: ours beside TLS, RSA, ECDH, ML-KEM and passwords; up to 1000 partners."""
+    from counterseal.bench import handshake as scenarios
+    from counterseal.bench import handshake_report
+
+    chosen = scenarios.PROFILES[profile]
+    chosen = dataclasses.replace(chosen, runs=runs or chosen.runs)
+    raw = scenarios.run(chosen, say=_say)
+    _print(raw, handshake_report.markdown(raw), output)
 
 
 @bench.command("report")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def show(file: Path) -> None:
     """Print a kept raw result as Markdown."""
-    from counterseal.bench import report
+    from counterseal.bench import handshake, handshake_report, report
     from counterseal.errors import FormatError
 
     try:
@@ -83,8 +91,20 @@ def show(file: Path) -> None:
     except ValueError as error:
         raise FormatError(f'"{file}" is not JSON: {error}') from None
     if not isinstance(raw, dict):
-        raise FormatError(f'"{file}" is not a result of counterseal bench exchange')
-    click.echo(report.markdown(raw), nl=False)
+        raise FormatError(f'"{file}" is not a result of counterseal bench')
+    ours = handshake_report if raw.get("format") == handshake.FORMAT else report
+    click.echo(ours.markdown(raw), nl=False)
+
+
+def _print(raw: dict[str, Any], report: str, output: Path | None) -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+    for line in raw["missing"]:
+        click.echo(line, err=True)
+    text = json.dumps(raw, indent=1)
+    if output is not None:
+        output.write_text(text + "\n")
+    click.echo(text if settings().json else report, nl=settings().json)
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from counterseal.cli import id_safety
+from counterseal.cli import certified, id_safety, init
 from counterseal.cli.inspect import card_text
 from counterseal.cli.ours import (
     changed,
@@ -27,7 +27,10 @@ from counterseal.cli.settings import (
     check_output_exists,
     confirm,
     identity_option,
+    keystore_option,
     passphrase_option,
+    place_of,
+    read_new_secret,
     read_passphrase,
     settings,
 )
@@ -44,6 +47,8 @@ def command() -> None:
 
 for verb in id_safety.VERBS:
     command.add_command(verb)
+command.add_command(init.command, "create")
+command.add_command(certified.certify)
 
 
 @command.command("list")
@@ -62,12 +67,13 @@ def list_identities() -> None:
 @command.command("show")
 @identity_option
 def show(as_name: str | None) -> None:
-    """Show our card and key id; needs no passphrase."""
+    """Show our card, its key id and where its keys live; needs no passphrase."""
     from counterseal.cli.inspect import _fields
     from counterseal.jobs.inspect import card_facts
 
     facts = card_facts(own_history(as_name))
-    emit(_fields(facts), card_text(facts))
+    place = place_of(facts.name)
+    emit({**_fields(facts), "keystore": place}, f"{card_text(facts)}\nkept in        {place}")
 
 
 @command.command("card")
@@ -92,24 +98,33 @@ def card(output: str | None, statement_key: bool, as_name: str | None) -> None: 
 @command.command("rotate")
 @recovery_files
 @recovery_passphrase
+@keystore_option
+@click.option("--new-passphrase-file", type=click.Path(), metavar="FILE", help="With --keystore.")
 @identity_option
 @passphrase_option
-def rotate(
+def rotate(  # noqa: PLR0917
     recovery_files: tuple[str, ...],
     recovery_passphrase_file: str | None,
+    keystore: str | None,
+    new_passphrase_file: str | None,
     as_name: str | None,
     passphrase_file: str | None,
 ) -> None:
     """Replace our keys; the old key signs the new card.
 
     Partners take it over with `counterseal partner refresh`. What was sealed to the old key
-    can still be opened; what we sealed with it stays good for two weeks.
+    can still be opened; what we sealed with it stays good for two weeks. With --keystore the
+    new keys are made in a token; the old ones stay in the file, until `forget-old-keys`.
     """
     identity, secret = unlock(as_name, passphrase_file)
+    if keystore is not None:
+        secret = read_new_secret(
+            new_passphrase_file, identity.name, keystore, option="--new-passphrase-file FILE"
+        )
     check_recovery(identity.history, len({Path(file).resolve() for file in recovery_files}))
     keys = recovery_keys(recovery_files, recovery_passphrase_file)
     check_named(identity.history, recovery_files, keys)
-    identity.rotate(passphrase=secret, recovery_keys=keys)
+    identity.rotate(passphrase=secret, recovery_keys=keys, keystore=keystore or "")
     changed(identity, "rotated")
 
 
@@ -147,7 +162,7 @@ def revoke(  # noqa: PLR0917
 def passphrase(
     new_passphrase_file: str | None, as_name: str | None, passphrase_file: str | None
 ) -> None:
-    """Change the passphrase of our keys."""
+    """Change the passphrase of our keys, or their PIN in a TPM."""
     identity, _ = unlock(as_name, passphrase_file)
     new = read_passphrase(
         new_passphrase_file, "New passphrase", confirm=True, option="--new-passphrase-file FILE"

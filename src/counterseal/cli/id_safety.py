@@ -22,7 +22,9 @@ from counterseal.cli.settings import (
     check_output_exists,
     confirm,
     identity_option,
+    keystore_option,
     passphrase_option,
+    read_new_secret,
     read_passphrase,
     settings,
 )
@@ -88,12 +90,14 @@ def recovery(  # noqa: PLR0917
 )
 @recovery_files
 @recovery_passphrase
+@keystore_option
 @click.option("--new-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]")
 @identity_option
-def recover(
+def recover(  # noqa: PLR0917
     card: str | None,
     recovery_files: tuple[str, ...],
     recovery_passphrase_file: str | None,
+    keystore: str | None,
     new_passphrase_file: str | None,
     as_name: str | None,
 ) -> None:
@@ -101,6 +105,7 @@ def recover(
 
     What only the old keys could open stays closed. Hand the new card to every partner; those
     who think the old keys were stolen rather than lost: counterseal id revoke comes first.
+    --keystore says where the new keys live; without it, where the old ones did.
     """
     from counterseal.trust.card import CardDocument
     from counterseal.trust.history import History
@@ -113,11 +118,13 @@ def recover(
     keys = recovery_keys(recovery_files, recovery_passphrase_file)
     check_named(history, recovery_files, keys)
     confirm(f"Replace the keys of {history.name} in {settings().home.path}?")
-    secret = read_passphrase(
-        new_passphrase_file, "New passphrase", confirm=True, option="--new-passphrase-file FILE"
+    home = settings().home
+    keystore = keystore or Identity.keystore_spec(history.name, home=home)
+    secret = read_new_secret(
+        new_passphrase_file, history.name, keystore, option="--new-passphrase-file FILE"
     )
     identity = Identity.recover(
-        history, home=settings().home, passphrase=secret, recovery_keys=keys
+        history, home=home, passphrase=secret, recovery_keys=keys, keystore=keystore
     )
     changed(identity, "recovered")
 
@@ -156,8 +163,22 @@ def backup(
 @click.command("restore", cls=Command)
 @click.argument("backup_file", metavar="BACKUP", type=click.Path(exists=True, dir_okay=False))
 @click.option("--backup-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]")
-def restore(backup_file: str, backup_passphrase_file: str | None) -> None:
-    """Put an identity back from a backup; its passphrase becomes the identity's."""
+@keystore_option
+@click.option("--without-keys", is_flag=True, help="All but the keys: their token is lost.")
+@passphrase_option
+def restore(
+    backup_file: str,
+    backup_passphrase_file: str | None,
+    keystore: str | None,
+    *,
+    without_keys: bool,
+    passphrase_file: str | None,
+) -> None:
+    """Put an identity back from a backup; its passphrase becomes the identity's.
+
+    The half of a key that is in a token is in no backup: name the token with --keystore, and
+    its PIN is asked for. If the token is lost, --without-keys and then `id recover`.
+    """
     from counterseal.trust import atomic
     from counterseal.trust import backup as backups
     from counterseal.wire import limits
@@ -168,8 +189,17 @@ def restore(backup_file: str, backup_passphrase_file: str | None) -> None:
         option="--backup-passphrase-file FILE",
     )
     data = atomic.read_bounded(Path(backup_file), limits.BACKUP_BYTES, what="backup")
+    home = settings().home
     try:
-        identity = backups.restore(data, secret, home=settings().home)
+        if without_keys:
+            history = backups.restore_without_keys(data, secret, home=home)
+            emit({"name": history.name, "key_id": history.newest.key_id}, history.name)
+            say("no keys yet: counterseal id recover --recovery KEY makes new ones")
+            return
+        pin = b""
+        if keystore is not None:
+            pin = read_passphrase(passphrase_file, "PIN of the token")
+        identity = backups.restore(data, secret, home=home, pin=pin, keystore=keystore or "")
     except FileExistsError as error:
         hint = "--home DIR restores it elsewhere"
         raise CountersealError(str(error), hint=hint) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from counterseal.cli.output import emit, say
-from counterseal.cli.settings import read_passphrase, settings
+from counterseal.cli.settings import read_passphrase, secret_of, settings
 from counterseal.errors import CountersealError, RevokedKey, TrustError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def unlock(as_name: str | None, passphrase_file: str | None) -> tuple[Identity, 
     home = settings().home
     name = as_name or home.only_identity()
     Identity.load_history(name, home=home)
-    secret = read_passphrase(passphrase_file, f"Passphrase of {name}")
+    secret = read_passphrase(passphrase_file, secret_of(name))
     return Identity.load(name, home=home, passphrase=secret), secret
 
 

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from counterseal.errors import CountersealError
 
-__all__ = ["bytes_text", "count_text", "emit", "fail", "progress", "say", "table"]
+__all__ = [
+    "bytes_text",
+    "count_text",
+    "emit",
+    "fail",
+    "progress",
+    "say",
+    "table",
+    "warn_of_directory",
+]
 
 
 def emit(data: Any, text: str) -> None:
@@ -50,6 +59,11 @@ def fail(error: CountersealError, *, as_json: bool) -> None:
     click.echo(f"counterseal: error: {error.message}", err=True)
     if error.hint:
         click.echo(f"counterseal: hint: {error.hint}", err=True)
+
+
+def warn_of_directory(partner: str, error: CountersealError) -> None:
+    """A directory that was not believed, or could not be put up; the contact goes on."""
+    say(f"directory of {partner}: {error.message}" + (f" ({error.hint})" if error.hint else ""))
 
 
 def table(rows: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from counterseal.cli import pairing
 from counterseal.cli.inspect import _fields, card_text
 from counterseal.cli.output import emit, say, table
 from counterseal.cli.settings import Group, confirm, settings
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 @click.group("partner", cls=Group)
 def command() -> None:
-    """Partners: pin a card, refresh it, list."""
+    """Partners: meet one, pin a card, refresh it, list."""
+
+
+command.add_command(pairing.invite)
+command.add_command(pairing.accept)
 
 
 @command.command("add")
@@ -30,12 +35,26 @@ def command() -> None:
     "--key-id", metavar="WORDS", help="What the partner read aloud: words, digits or hex."
 )
 @click.option("--name", metavar="NAME", help="What we call them.  [the card's name]")
-def add(card: str, key_id: str | None, name: str | None) -> None:
+@click.option(
+    "--ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Trust the word of this CA (PEM) instead; CARD is a file of `id certify`.",
+)
+@click.option("--domain", metavar="NAME", help="Whose certificate --ca must have signed.")
+def add(
+    card: str, key_id: str | None, name: str | None, ca: Path | None, domain: str | None
+) -> None:
     """Pin a partner's card, once.
 
     The card may come over any line. The key id must not: have the partner read it to you over
-    the phone. Without --key-id it is shown for comparison and asked for.
+    the phone. Without --key-id it is shown for comparison and asked for. `partner invite` needs
+    neither; with --ca and --domain a certificate authority vouches for the card.
     """
+    if (ca is None) != (domain is None) or (ca is not None and key_id is not None):
+        raise click.UsageError("--ca FILE goes with --domain NAME and without --key-id")
+    if ca is not None and domain is not None:
+        _pin_certified(Path(card), ca, domain, name)
+        return
     from counterseal.trust import keyid
     from counterseal.trust.card import CardDocument
     from counterseal.trust.history import History
@@ -137,17 +156,13 @@ def address(name: str, via: str | None) -> None:
     ADDRESS is a folder, s3:// gs:// az://, https://NAME@HOST:PORT or mqtts://HOST:PORT: see
     `counterseal send --help`. What answers there must prove who it is all the same.
     """
-    from counterseal.jobs.address import parse
+    from counterseal.cli.address import remember_address
     from counterseal.trust.addresses import AddressBook
 
     settings().partners().get(name)
-    book = AddressBook(settings().home.store)
     if via is not None:
-        place = parse(via)
-        if place.scheme == "file":  # it must mean the same folder wherever we are called from
-            via = str(Path(place.path).expanduser().absolute())
-        book.set(name, via)
-    known = book.get(name)
+        remember_address(name, via)
+    known = AddressBook(settings().home.store).get(name)
     emit({"name": name, "via": known}, known or f"no address of {name} is known")
 
 
@@ -173,6 +188,17 @@ def state(history: History, now: datetime) -> str:
     if newest.card.expired(at=now):
         return f"EXPIRED on {newest.card.expires:%Y-%m-%d}"
     return f"good until {newest.card.expires:%Y-%m-%d}"
+
+
+def _pin_certified(card: Path, ca: Path, domain: str, name: str | None) -> None:
+    from counterseal.cli.certified import verified
+    from counterseal.trust.partner import Partner
+
+    history = verified(card, ca=ca, domain=domain)
+    partner = Partner.pin(history.document, key_id=history.newest.key_id, name=name)
+    settings().partners().add(partner)
+    emit({"name": partner.name, "key_id": partner.key_id}, partner.name)
+    say(f"{partner.name} is pinned on the word of the CA for {domain}")
 
 
 def _add_prekeys(name: str, envelope: Envelope) -> int:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from counterseal.cli.output import bytes_text, emit, fail, progress, say
+from counterseal.cli.output import bytes_text, emit, fail, progress, say, warn_of_directory
 from counterseal.cli.settings import Command, identity_option, passphrase_option, settings
 from counterseal.errors import Dropped, TimedOut, UnknownPartner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from counterseal.exchange.transports import Transport
     from counterseal.jobs.receive import Event
@@ -74,11 +74,11 @@ def command(  # noqa: PLR0917
     }
     try:
         if follow:
-            _follow(list(transports.values()), folder, identity)
+            _follow(transports, folder, identity)
         else:
             found = 0
-            for transport, who in transports.values():
-                found += _pass(transport, who, folder, identity, wait=wait)
+            for address, (transport, who) in transports.items():
+                found += _pass(transport, who, folder, identity, address=address, wait=wait)
             if not found:
                 say("nothing new")
     finally:
@@ -87,16 +87,16 @@ def command(  # noqa: PLR0917
 
 
 def _follow(
-    transports: Sequence[tuple[Transport, Sequence[Partner]]], folder: Path, identity: Identity
+    transports: Mapping[str, tuple[Transport, Sequence[Partner]]], folder: Path, identity: Identity
 ) -> None:
     """One way after the other; with a single one, letters are seen at once."""
     patience = PATIENCE if len(transports) == 1 else 0.0
     say("waiting for letters; Ctrl-C ends it")
     while True:
         found = 0
-        for transport, who in transports:
+        for address, (transport, who) in transports.items():
             try:
-                found += _pass(transport, who, folder, identity, wait=patience)
+                found += _pass(transport, who, folder, identity, address=address, wait=patience)
             except (Dropped, TimedOut) as error:
                 say(f"{error.message}; trying again")
                 time.sleep(PAUSE)
@@ -104,6 +104,8 @@ def _follow(
             time.sleep(PAUSE)
 
 
+LOOK_AGAIN: Final = 600.0  # seconds until a follower looks at the directories again
+_NEXT_LOOK: dict[str, float] = {}
 _REFUSED: set[tuple[str, str]] = set()
 
 
@@ -113,13 +115,25 @@ def _pass(
     folder: Path,
     identity: Identity,
     *,
+    address: str,
     wait: float,
 ) -> int:
     """Process what waits; returns how many letters were good."""
-    from counterseal.jobs.contact import meet_directories
+    from counterseal.jobs.contact import meet
     from counterseal.jobs.receive import receive
 
-    partners = meet_directories(partners, by=identity, book=settings().partners(), via=transport)
+    if time.monotonic() >= _NEXT_LOOK.get(address, 0.0):
+        partners = meet(
+            partners,
+            by=identity,
+            book=settings().partners(),
+            via=transport,
+            address=address,
+            warn=warn_of_directory,
+        )
+        _NEXT_LOOK[address] = time.monotonic() + LOOK_AGAIN
+    else:
+        partners = [settings().partners().get(partner.name) for partner in partners]
     good = 0
     refused = False
     for event in receive(

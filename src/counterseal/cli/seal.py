@@ -12,11 +12,13 @@ import click
 
 from counterseal.cli.output import bytes_text, count_text, emit, progress, say
 from counterseal.cli.settings import (
+    STALE,
     Command,
     identity_option,
     passphrase_option,
     read_passphrase,
     settings,
+    stale_option,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--charter", metavar="ID", help="The charter under which it is shared.")
 @click.option("--no-oms", is_flag=True, help="Without the OpenSSF model statement: faster.")
 @click.option("--forget-key", is_flag=True, help="Keep no key: no recipient can be added later.")
+@stale_option
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @identity_option
 @passphrase_option
@@ -59,6 +62,7 @@ def command(  # noqa: PLR0917
     charter: str | None,
     no_oms: bool,  # noqa: FBT001
     forget_key: bool,  # noqa: FBT001
+    stale_directory: bool,  # noqa: FBT001
     force: bool,  # noqa: FBT001
     as_name: str | None,
     passphrase_file: str | None,
@@ -116,6 +120,7 @@ def command(  # noqa: PLR0917
         statement=not no_oms,
         keep_key=not forget_key,
         replace=force,
+        overdue=STALE if stale_directory else timedelta(0),
         progress=progress("sealing"),
     )
     _report(receipt)
@@ -146,7 +151,16 @@ def _report(receipt: Receipt) -> None:
         f"sealed {receipt.model} version {receipt.version} ({bytes_text(receipt.bytes)}, "
         f"{count_text(receipt.files, 'file')}) for {whom}"
     )
-    without = [name for name in receipt.recipients if name not in receipt.forward_secret]
+    if receipt.last_resort:
+        say(
+            f"forward secrecy for {', '.join(receipt.last_resort)} only in three weeks: their "
+            "one-time prekeys are used up, the last-resort prekey is deleted then"
+        )
+    without = [
+        name
+        for name in receipt.recipients
+        if name not in receipt.forward_secret and name not in receipt.last_resort
+    ]
     if without:
         say(
             f"no forward secrecy for {', '.join(without)}: no one-time prekey is at hand "

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
-from counterseal.cli.output import bytes_text, emit, progress, say
-from counterseal.cli.settings import Command, identity_option, passphrase_option, settings
+from counterseal.cli.output import bytes_text, emit, progress, say, warn_of_directory
+from counterseal.cli.settings import (
+    STALE,
+    Command,
+    identity_option,
+    passphrase_option,
+    settings,
+    stale_option,
+)
 
 if TYPE_CHECKING:
+    from counterseal.exchange.outbox import Posted
     from counterseal.exchange.transports import Transport
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Wait so long for the partner's receipt; without one, exit with 7.",
 )
+@stale_option
 @click.option("--list", "list_", is_flag=True, help="List what was sent, and what was confirmed.")
 @identity_option
 @passphrase_option
@@ -34,6 +44,7 @@ def command(  # noqa: PLR0917
     to: str | None,
     via: str | None,
     wait: float | None,
+    stale_directory: bool,  # noqa: FBT001
     list_: bool,  # noqa: FBT001
     as_name: str | None,
     passphrase_file: str | None,
@@ -55,7 +66,7 @@ def command(  # noqa: PLR0917
     if package is None or to is None:
         raise click.UsageError("counterseal send PACKAGE --to PARTNER")
     from counterseal.jobs.address import address_of, open_transport
-    from counterseal.jobs.contact import meet_directory
+    from counterseal.jobs.contact import meet
     from counterseal.jobs.send import send
 
     partner = settings().partners().get(to)
@@ -63,7 +74,15 @@ def command(  # noqa: PLR0917
     identity = settings().identity(as_name, passphrase_file)
     transport = open_transport(via, by=identity, book=settings().partners())
     try:
-        partner = meet_directory(partner, by=identity, book=settings().partners(), via=transport)
+        (partner,) = meet(
+            [partner],
+            by=identity,
+            book=settings().partners(),
+            via=transport,
+            address=via,
+            warn=warn_of_directory,
+        )
+        partner.usable(at=datetime.now(UTC), overdue=STALE if stale_directory else timedelta(0))
         sent = send(
             package,
             by=identity,
@@ -93,6 +112,12 @@ def _await(
     )
 
 
+def _state(one: Posted) -> str:
+    if one.confirmed is not None:
+        return f"confirmed {one.confirmed:%Y-%m-%d %H:%M}"
+    return "sent" if one.state == "posted" else "not finished: send it again"
+
+
 def _list(as_name: str | None, passphrase_file: str | None) -> None:
     from counterseal.exchange.outbox import Outbox
 
@@ -101,7 +126,7 @@ def _list(as_name: str | None, passphrase_file: str | None) -> None:
     posted = Outbox(identity).list()
     lines = [
         f"{one.at:%Y-%m-%d %H:%M}  {one.file} to {names.get(one.partner, one.partner[:16])}: "
-        + ("sent" if one.confirmed is None else f"confirmed {one.confirmed:%Y-%m-%d %H:%M}")
+        + _state(one)
         for one in posted
     ]
     emit(

@@ -6,8 +6,9 @@ import os
 import stat
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import PartnerBook
 
-__all__ = ["Command", "Group", "Settings", "identity_option", "passphrase_option", "settings"]
+__all__ = [
+    "Command",
+    "Group",
+    "Settings",
+    "identity_option",
+    "passphrase_option",
+    "settings",
+    "stale_option",
+]
 
 
 @dataclass(slots=True)
@@ -56,7 +65,7 @@ class Settings:
         home = self.home
         chosen = name or home.only_identity()
         Identity.load_history(chosen, home=home)  # a wrong name must not ask for a passphrase
-        secret = read_passphrase(passphrase_file, f"Passphrase of {chosen}")
+        secret = read_passphrase(passphrase_file, secret_of(chosen))
         return Identity.load(chosen, home=home, passphrase=secret)
 
 
@@ -64,6 +73,39 @@ def settings() -> Settings:
     """The settings of the running command."""
     root = click.get_current_context().find_root()
     return root.ensure_object(Settings)
+
+
+def secret_of(name: str) -> str:
+    """What to ask for: the PIN of a token is not the passphrase of a file."""
+    from counterseal.trust.identity import Identity
+
+    asked = Identity.keystore_of(name, home=settings().home).asks_for
+    return f"{asked[:1].upper()}{asked[1:]} of {name}"
+
+
+def place_of(name: str) -> str:
+    """Where the keys of one of our identities are."""
+    from counterseal.trust.identity import Identity
+
+    return Identity.keystore_of(name, home=settings().home).place
+
+
+def read_new_secret(
+    file: str | None,
+    name: str,
+    keystore: str | None,
+    *,
+    option: str = "--passphrase-file FILE [env COUNTERSEAL_PASSPHRASE_FILE]",
+) -> bytes:
+    """A passphrase for new keys, a PIN for new keys in a TPM, or the PIN that a token has."""
+    from counterseal.trust.keystores import uri
+
+    if keystore in {None, "file"}:
+        return read_passphrase(file, f"New passphrase for {name}", confirm=True, option=option)
+    where = uri.parse(str(keystore))  # what is wrong with it should show before a PIN is typed
+    if isinstance(where, uri.Pkcs11Uri):
+        return read_passphrase(file, f'PIN of the token "{where.token}"', option=option)
+    return read_passphrase(file, f"New PIN for {name}", confirm=True, option=option)
 
 
 def read_passphrase(
@@ -167,7 +209,22 @@ passphrase_option = click.option(
     type=click.Path(),
     metavar="FILE",
     envvar="COUNTERSEAL_PASSPHRASE_FILE",
-    help="Read the identity's passphrase from FILE.  [env: COUNTERSEAL_PASSPHRASE_FILE]",
+    help="Read the identity's passphrase or PIN from FILE.  [env: COUNTERSEAL_PASSPHRASE_FILE]",
+)
+
+
+keystore_option = click.option(
+    "--keystore",
+    metavar="TOKEN",
+    help="Where the private keys live: `pkcs11:token=NAME`, `tpm:`, or `file`.",
+)
+
+
+STALE: Final = timedelta(days=3650)  # how overdue `--stale-directory` lets news be
+stale_option = click.option(
+    "--stale-directory",
+    is_flag=True,
+    help="Go on although their directory has ended: a revocation may be held back.",
 )
 
 

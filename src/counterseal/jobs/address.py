@@ -14,18 +14,23 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from counterseal.errors import FormatError
+from counterseal.exchange.rendezvous import BoxSlot, MailboxSlot
 from counterseal.exchange.transports.bucket import SCHEMES as BUCKETS
+from counterseal.trust import atomic
 from counterseal.trust.addresses import AddressBook
+from counterseal.wire import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from counterseal.exchange.rendezvous import Rendezvous, Side
     from counterseal.exchange.transports import Transport
+    from counterseal.exchange.transports.https.client import HttpsTransport
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner, PartnerBook
     from counterseal.trust.store import Store
 
-__all__ = ["Place", "address_of", "addresses_of", "open_transport", "parse"]
+__all__ = ["Place", "address_of", "addresses_of", "open_rendezvous", "open_transport", "parse"]
 
 HTTPS_PORT: Final = 8443
 MQTT_PORT: Final = 8883
@@ -101,12 +106,55 @@ def open_transport(via: str, *, by: Identity, book: PartnerBook) -> Transport:
     return _mqtts(place)
 
 
-def _https(place: Place, *, by: Identity, book: PartnerBook) -> Transport:
-    raise NotImplementedError
+def open_rendezvous(
+    via: str, number: int, *, us: Side, by: Identity, book: PartnerBook
+) -> tuple[Rendezvous, Transport]:
+    """The slot of a pairing. An accepter need not know who runs the mailbox: the code decides."""
+    place = parse(via)
+    if place.scheme != "https":
+        transport = open_transport(via, by=by, book=book)
+        return BoxSlot(transport, number, us=us), transport
+    if us == "inviter":
+        client = _https(place, by=by, book=book)
+    else:
+        from counterseal.exchange.transports.https.client import HttpsTransport
+
+        client = HttpsTransport(place.host, place.port, by=None, server=None)
+    return MailboxSlot(client, number, us=us), client
+
+
+def _https(place: Place, *, by: Identity, book: PartnerBook) -> HttpsTransport:
+    from counterseal.exchange.transports.https.client import HttpsTransport
+
+    if place.user is None:
+        raise FormatError(
+            "who runs this mailbox?",
+            hint=f"https://NAME@{place.host}:{place.port}, NAME being a pinned partner",
+        )
+    server = by.history if place.user == by.name else book.get(place.user).history
+    partners = [partner.identity for partner in book.list()]
+    return HttpsTransport(place.host, place.port, by=by, server=server, partners=partners)
 
 
 def _mqtts(place: Place) -> Transport:
-    raise NotImplementedError
+    from counterseal.exchange.transports.mqtt.transport import MqttTransport
+
+    password = None
+    if "password-file" in place.options:
+        path = Path(place.options["password-file"]).expanduser()
+        data = atomic.read_bounded(path, limits.PASSPHRASE_FILE_BYTES, what="password file")
+        password = data.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+    files = {name: Path(value).expanduser() for name, value in place.options.items()}
+    if ("cert" in files) != ("key" in files):
+        raise FormatError("a client certificate needs both ?cert=FILE and &key=FILE")
+    return MqttTransport(
+        place.host,
+        place.port,
+        ca_file=files.get("ca"),
+        username=place.user,
+        password=password,
+        certificate=(files["cert"], files["key"]) if "cert" in files else None,
+    )
 
 
 def address_of(partner: str, via: str | None, *, store: Store) -> str:

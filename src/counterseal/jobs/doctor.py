@@ -30,6 +30,8 @@ _EXTRAS: Final = {
     "onnx": ("onnxruntime",),
     "sklearn": ("sklearn", "skops"),
     "keras": ("keras", "h5py"),
+    "hsm": ("pkcs11",),
+    "tpm": ("tpm2_pytss",),
 }
 
 
@@ -98,11 +100,25 @@ def _identities(home: Home, at: datetime) -> Iterator[Finding]:
             yield Finding(what, "bad", "its keystore is gone: counterseal id restore BACKUP")
         elif stat.S_IMODE(keystore.stat().st_mode) & 0o077:
             yield Finding(what, "bad", f"others can read its keys: chmod 600 {keystore}")
+        else:
+            yield from _token(what, name, home)
         revoked = history.newest.revoked is not None
         verb = "rotate --recovery KEY" if revoked else "rotate"
         yield _card(what, history, at, remedy=f"counterseal id {verb}")
         if not history.newest.card.recovery.keys:
             yield Finding(what, "note", "no recovery key: counterseal id recovery FOLDER")
+
+
+def _token(what: str, name: str, home: Home) -> Iterator[Finding]:
+    """Whether the token is here that holds half of the keys; its PIN is not asked for."""
+    try:
+        keystore = Identity.keystore_of(name, home=home)
+        place = keystore.check()
+    except CountersealError as error:
+        yield Finding(what, "bad", error.message)
+        return
+    if keystore.asks_for == "PIN":
+        yield Finding(what, "good", f"its keys: {place}")
 
 
 def _partners(home: Home, at: datetime) -> Iterator[Finding]:

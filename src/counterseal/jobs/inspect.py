@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _OTHERS: Final = {
     b'"kind":"keystore"': "a keystore: encrypted private keys, which nobody else should have",
+    b'"kind":"token-keystore"': "a keystore: half of private keys, of which a token has the rest",
     b'"kind":"backup"': "an encrypted backup (counterseal id restore)",
     b'"kind":"recovery-key"': "an encrypted recovery key (counterseal id recover)",
     b'"payloadType":"application/vnd.counterseal.prekeys.v1+json"': "a bundle of prekeys "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from counterseal.exchange.reader import Front
     from counterseal.trust.card import CardDocument
     from counterseal.trust.identity import Identity
+    from counterseal.trust.prekeys import ForwardSecrecy
 
 __all__ = ["open_sealed", "read_package_front"]
 
@@ -79,14 +80,16 @@ def open_sealed(
             kept = by.protect(content.secret(), label=_KEPT)
         with store.exclusive():
             seen.commit(arrival, at=at, again=again, kept=kept)
-            if prekey is not None and by is not None:
-                by.prekeys.delete(prekey)
+            if by is not None:
+                if prekey is not None:
+                    by.prekeys.delete(prekey)
+                by.prekeys.delete_outlived(at=at, kind="last-resort")
 
     return SealedPackage(
         files,
         sender=name,
         ownership=ownership,
-        forward_secret=prekey is not None,
+        forward_secrecy=_forward_secrecy(by, prekey),
         on_success=commit,
         on_close=lambda: os.close(descriptor),
     )
@@ -104,6 +107,13 @@ def read_package_front(package: Path, descriptor: int) -> Front:
     finally:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _forward_secrecy(by: Identity | None, prekey: str | None) -> ForwardSecrecy:
+    """What the sender sealed to. A content key that was kept has none, whatever it came with."""
+    if by is None or prekey is None:
+        return "none"
+    return by.prekeys.kind(prekey) or "none"
 
 
 def _unlock(

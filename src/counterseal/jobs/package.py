@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from counterseal.jobs.statements import Ownership
     from counterseal.models.formats import Framework
     from counterseal.models.manifest import ManifestDocument
+    from counterseal.trust.prekeys import ForwardSecrecy
 
 __all__ = ["SealedPackage"]
 
@@ -37,14 +38,14 @@ class SealedPackage:
         *,
         sender: str,
         ownership: Ownership,
-        forward_secret: bool,
+        forward_secrecy: ForwardSecrecy,
         on_success: Callable[[], None],
         on_close: Callable[[], None],
     ) -> None:
         self.files = files
         self.sender = sender
         self.owner = ownership
-        self.forward_secret = forward_secret
+        self.forward_secrecy = forward_secrecy
         self._on_success = on_success
         self._on_close = on_close
         self._tensors: loading.TensorIndex | None = None
@@ -54,6 +55,15 @@ class SealedPackage:
     @property
     def manifest(self) -> ManifestDocument:
         return self.files.manifest.document
+
+    @property
+    def forward_secret(self) -> bool:
+        """Whether nobody can open this package any more once we have used it.
+
+        Not if it was sealed to a last-resort prekey, which lives for some weeks:
+        `forward_secrecy` tells them apart.
+        """
+        return self.forward_secrecy == "one-time"
 
     @property
     def header(self) -> Header:

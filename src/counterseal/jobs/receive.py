@@ -2,13 +2,15 @@
 
 For each letter that waits in the box of one of our partners:
 1. It is read by the rules of `letter`. One that was processed before is answered again and
-   taken away; one that is not genuine is taken away; one whose sender's card we do not know
-   yet, or no longer trust, stays.
-2. A receipt is noted. A shipment's blocks are fetched into a hidden file.
+   taken away; one that is not genuine or has ended is taken away; one whose sender's card we do
+   not know yet, or no longer trust, stays.
+2. A receipt is noted. A shipment's blocks are fetched into a hidden file. What goes wrong on
+   the way (a block missing or changed, no room here) is no fault of the letter: it stays.
 3. When all are there: the header is the sender's and in force, the package is sealed for us,
    and it is the one the notice names. Then it gets its name.
-4. The letter's id is remembered, the receipt goes back, the transport may forget it.
-After a crash between any two of these steps the next call goes on from there.
+4. The receipt goes back, the letter's id is remembered, the transport may forget it.
+After a crash between any two of these steps the next call goes on from there. No letter keeps
+the ones behind it waiting: a partner could stop all others with one that never comes whole.
 """
 
 from __future__ import annotations
@@ -19,31 +21,38 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from counterseal.crypto.digest import equal, sha256_stream
 from counterseal.errors import (
+    Aborted,
+    BadCiphertext,
     BadSignature,
     CountersealError,
+    Dropped,
+    ExpiredKey,
     FormatError,
-    PeerMisbehaved,
     ReplayedMessage,
     TamperError,
     TimedOut,
     TrustError,
 )
 from counterseal.exchange import letter as letters
-from counterseal.exchange import reader, stanza
+from counterseal.exchange import reader, stanza, workers
 from counterseal.exchange.boxes import box
-from counterseal.exchange.incoming import Incoming
-from counterseal.exchange.letter import LetterBook
+from counterseal.exchange.incoming import Incoming, sweep
+from counterseal.exchange.letter import Ended, LetterBook
 from counterseal.exchange.outbox import Outbox
+from counterseal.exchange.payload import pread_exactly
 from counterseal.exchange.receipt import Receipt
 from counterseal.exchange.shipment import Notice, digests
 from counterseal.exchange.transports import NoBlocks, silent
+from counterseal.jobs.contact import letter_prekey
 from counterseal.wire import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from counterseal.exchange.header import Header
     from counterseal.exchange.letter import Letter
     from counterseal.exchange.transports import Progress, Transport, Waiting
     from counterseal.trust.identity import Identity
@@ -76,7 +85,7 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A letter that was not accepted; `removed` unless it may be good later."""
+    """A letter that was not accepted; `removed` unless it may be good, or come whole, later."""
 
     sender: str
     error: CountersealError
@@ -99,7 +108,9 @@ def receive(
     """Process what waits; if nothing does, wait up to `wait` seconds for something.
 
     Raises Dropped or TimedOut when the way is lost; what arrived is kept for the next call.
+    Letters that stay come again with every call: a caller that follows must pause in between.
     """
+    sweep(folder, at=now())
     us = by.history.identity
     senders = {box(partner.identity, us): partner for partner in partners}
     for waiting in via.waiting(list(senders), wait=wait):
@@ -118,6 +129,7 @@ def await_receipt(
     wait: float,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> datetime:
     """When the partner had the shipment whole; raises TimedOut if no receipt comes in time.
 
@@ -153,7 +165,7 @@ def await_receipt(
                 continue
             via.done(waiting)
         if others:  # what stays would otherwise be looked at without a pause
-            time.sleep(min(1.0, max(0.0, deadline - clock())))
+            sleep(min(1.0, max(0.0, deadline - clock())))
 
 
 def _process(
@@ -166,27 +178,52 @@ def _process(
     at: datetime,
     progress: Progress,
 ) -> Iterator[Event]:
-    book = LetterBook(by.store, owner=by.history.identity)
     try:
         letter = letters.read(waiting.data, by=by, sender=sender.history, at=at)
-        try:
-            book.check(letter)
-        except ReplayedMessage:
-            if _answer_again(letter, sender, by=by, via=via, at=at):
-                via.done(waiting)
-            return
-        event = _act(letter, waiting, sender, folder, by=by, via=via, at=at, progress=progress)
-        book.commit(letter, at=at)
-    except (TamperError, FormatError) as error:
-        via.done(waiting)
-        yield Refused(sender.name, error, removed=True)
+        event = _accept(letter, waiting, sender, folder, by=by, via=via, at=at, progress=progress)
+    except (TamperError, FormatError, Ended) as error:
+        yield Refused(sender.name, error, removed=_take_away(waiting, via))
         return
-    except TrustError as error:
+    except CountersealError as error:
         yield Refused(sender.name, error, removed=False)
         return
+    if event is not None:
+        yield event
+
+
+def _accept(
+    letter: Letter,
+    waiting: Waiting,
+    sender: Partner,
+    folder: Path,
+    *,
+    by: Identity,
+    via: Transport,
+    at: datetime,
+    progress: Progress,
+) -> Arrived | Confirmed | None:
+    """None for a letter that was processed before, also by another command just now."""
+    book = LetterBook(by.store, owner=by.history.identity)
+    try:
+        book.check(letter)
+        event = _act(letter, waiting, sender, folder, by=by, via=via, at=at, progress=progress)
+        book.commit(letter, at=at)
+    except ReplayedMessage:
+        if _answer_again(letter, sender, by=by, via=via, at=at):
+            _take_away(waiting, via)
+        return None
     if not isinstance(event, Arrived) or event.receipt_sent:
+        _take_away(waiting, via)
+    return event
+
+
+def _take_away(waiting: Waiting, via: Transport) -> bool:
+    """False if that fails: then it comes again, and is known by its id or refused again."""
+    try:
         via.done(waiting)
-    yield event
+    except CountersealError:
+        return False
+    return True
 
 
 def _act(
@@ -233,13 +270,26 @@ def _take(
 
     output = _place(folder, notice, verify)
     kept = total = notice.size
-    if not output.exists():
-        with Incoming(notice, output) as incoming:
+    if not os.path.lexists(output):
+        with Incoming(notice, output, sender=sender.identity) as incoming:
             kept, total = incoming.kept, incoming.total
-            via.fetch(waiting, incoming, progress=progress)
+            _fetch(waiting, incoming, sender, via=via, progress=progress)
             incoming.finish(verify)
     sent = _send_receipt(letter, notice, sender, by=by, via=via, at=at)
     return Arrived(sender.name, output, notice.package, total, kept, sent)
+
+
+def _fetch(
+    waiting: Waiting, incoming: Incoming, sender: Partner, *, via: Transport, progress: Progress
+) -> None:
+    again = f'ask "{sender.name}" to send it again: what arrived is kept'
+    try:
+        via.fetch(waiting, incoming, progress=progress)
+    except (TamperError, FormatError) as error:
+        # Not the letter's fault: taken for one, whoever carries blocks could have it deleted.
+        raise Aborted(error.message, party="transport", check="block", hint=again) from error
+    if incoming.missing():
+        raise Dropped("not every block of this shipment came", hint=again)
 
 
 def _place(folder: Path, notice: Notice, verify: Callable[[int], None]) -> Path:
@@ -250,7 +300,7 @@ def _place(folder: Path, notice: Notice, verify: Callable[[int], None]) -> Path:
         path = folder / (notice.file if number == 1 else numbered)
         if not os.path.lexists(path) or _is_that(path, notice, verify):
             return path
-    raise FormatError(f"{folder} holds too many files named {notice.file}")
+    raise CountersealError(f"{folder} holds too many files named {notice.file}")
 
 
 def _is_that(path: Path, notice: Notice, verify: Callable[[int], None]) -> bool:
@@ -274,14 +324,31 @@ def _verify(
 ) -> None:
     """Rule 3."""
     front = reader.read_front(descriptor)
-    front.verify(sender.history, at=at)
     header = front.header
+    try:
+        header.core.check_time(at=at)
+    except ExpiredKey as error:
+        raise Ended(error.message, hint=error.hint) from error
+    front.verify(sender.history, at=at)
     if (header.core.package, header.body) != (notice.package, notice.body):
         raise FormatError("the package is not the one the notice names")
     hints = {s.hint for s in front.parse_stanzas() if isinstance(s, stanza.KeyStanza)}
     ours = (stanza.hint(notice.package, card) for card, _ in by.openers())
     if not any(hint in hints for hint in ours):
         raise FormatError(f'"{sender.name}" sent a package that is not sealed for us')
+    if not equal(_manifest_digest(descriptor, header), header.core.manifest.encode()):
+        raise BadCiphertext("the package has the front of one and the body of another")
+
+
+def _manifest_digest(descriptor: int, header: Header) -> bytes:
+    stream, scratch = sha256_stream(), workers.borrow()
+    end = header.body + header.core.manifest_bytes
+    for at in range(header.body, end, len(scratch.plain)):
+        piece = scratch.plain[: end - at]
+        pread_exactly(descriptor, piece, at)
+        stream.update(piece)
+    workers.give_back(scratch)
+    return stream.hexdigest().encode()
 
 
 def _send_receipt(
@@ -290,9 +357,16 @@ def _send_receipt(
     """False if the way back is closed: then the letter stays, and the next call tries again."""
     body = canonical.encode(Receipt.of(letter, notice, at=at))
     try:
-        _, data = letters.write("receipt", body, by=by, to=sender.history, at=at)
+        _, data = letters.write(
+            "receipt",
+            body,
+            by=by,
+            to=sender.history,
+            at=at,
+            prekey=letter_prekey(sender, by=by, at=at),
+        )
         via.deliver(box(by.history.identity, sender.identity), data, NoBlocks())
-    except (PeerMisbehaved, TrustError):
+    except CountersealError:
         return False
     return True
 

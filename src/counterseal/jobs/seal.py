@@ -42,7 +42,11 @@ _STREAM_NAME: Final = "model"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was sealed. `digest` names the contents, whatever package they travel in."""
+    """What was sealed. `digest` names the contents, whatever package they travel in.
+
+    `forward_secret` were sealed to a one-time prekey, `last_resort` to a prekey that they delete
+    within three weeks; the others have no forward secrecy.
+    """
 
     output: str | None
     package: str
@@ -54,6 +58,7 @@ class Receipt:
     package_bytes: int
     recipients: tuple[str, ...]
     forward_secret: tuple[str, ...]
+    last_resort: tuple[str, ...]
     statement: bool
     expires: datetime | None
     skipped: tuple[str, ...]
@@ -83,6 +88,7 @@ def seal(
     statement: bool = True,
     keep_key: bool = True,
     replace: bool = False,
+    overdue: timedelta = timedelta(0),
     cost: Cost | None = None,
     at: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -94,10 +100,12 @@ def seal(
     object of a supported framework. `passphrase` replaces `to` and stands alone. `statement`
     adds the OpenSSF model-signing statement, which costs a SHA-256 of everything.
     `file_name` is what the file in a stream is called: its ending says how it loads.
-    `keep_key` keeps the content key here, so that recipients can be added later.
+    `keep_key` keeps the content key here, so that recipients can be added later. `overdue` is how
+    late news of a partner may be who once gave us a directory.
 
     Raises UnsafeFormat for files that could run code, ExpiredKey or RevokedKey if a card is
-    not in force, FileExistsError if `output` exists. `output` appears whole or not at all.
+    not in force or a directory has ended, FileExistsError if `output` exists. `output` appears
+    whole or not at all.
     """
     at = at or datetime.now(UTC)
     by.current(at=at)
@@ -111,7 +119,9 @@ def seal(
     if passphrase is not None:
         recipients: tuple[ForKeys, ...] | ForPassphrase = ForPassphrase(passphrase, cost or Cost())
     else:
-        recipients = tuple(recipient_of(partner, sent, at=at) for partner in partners)
+        recipients = tuple(
+            recipient_of(partner, sent, at=at, overdue=overdue) for partner in partners
+        )
     names.check_names([file_name])
     streamed = hasattr(source, "read") and not isinstance(source, SealedPackage)
     found = _Source(MemoryFiles({}), "model", "file") if streamed else _find(source, statement)
@@ -136,7 +146,7 @@ def seal(
         charter=charter,
         statement=maker,
     )
-    used = [r.prekey[0] for r in recipients if r.prekey] if isinstance(recipients, tuple) else []
+    used = [p for r in recipients for p in r.spends] if isinstance(recipients, tuple) else []
     with _output(output, replace=replace) as (descriptor, spool):
         if streamed:
             sealed = _seal_stream(
@@ -156,18 +166,31 @@ def seal(
     return _receipt(output, sealed, found, partners, recipients)
 
 
-def recipient_of(partner: Partner | CardDocument, sent: SentBook, *, at: datetime) -> ForKeys:
-    """The keys to seal to: the card in force, and a one-time prekey if one is at hand."""
+def recipient_of(
+    partner: Partner | CardDocument,
+    sent: SentBook,
+    *,
+    at: datetime,
+    overdue: timedelta = timedelta(0),
+) -> ForKeys:
+    """The keys to seal to: the card in force, and a prekey if one is at hand.
+
+    A one-time prekey as long as there is one, then their last-resort prekey.
+    """
     if isinstance(partner, CardDocument):
         current = History.verify(partner).current(at=at)
         return ForKeys(current.key_id, current.card.agreement.key())
+    partner.usable(at=at, overdue=overdue)
     current = partner.history.current(at=at)
     key = current.card.agreement.key()
     place = sent.prekey_for(partner, at=at)
-    if place is None or partner.prekeys is None:
-        return ForKeys(current.key_id, key)
-    public = partner.prekeys.keys[place]
-    return ForKeys(current.key_id, key, (prekey_id(public), public.key()))
+    if place is not None and partner.prekeys is not None:
+        public = partner.prekeys.keys[place]
+        return ForKeys(current.key_id, key, (prekey_id(public), public.key()))
+    last = sent.last_resort_for(partner, at=at)
+    if last is not None:
+        return ForKeys(current.key_id, key, (prekey_id(last), last.key()), last_resort=True)
+    return ForKeys(current.key_id, key)
 
 
 def _find(source: Any, statement: bool) -> _Source:  # noqa: FBT001
@@ -269,9 +292,7 @@ def _receipt(
 ) -> Receipt:
     document = sealed.manifest.document
     called = [p.name if isinstance(p, Partner) else History.verify(p).name for p in partners]
-    secret: list[str] = []
-    if isinstance(recipients, tuple):
-        secret = [n for n, r in zip(called, recipients, strict=True) if r.prekey is not None]
+    kinds = [r.forward_secrecy for r in recipients] if isinstance(recipients, tuple) else []
     return Receipt(
         output=str(output) if isinstance(output, str | os.PathLike) else None,
         package=sealed.header.core.package,
@@ -282,7 +303,8 @@ def _receipt(
         bytes=sum(entry.bytes for entry in document.files),
         package_bytes=sealed.header.size,
         recipients=tuple(called),
-        forward_secret=tuple(secret),
+        forward_secret=tuple(n for n, k in zip(called, kinds, strict=True) if k == "one-time"),
+        last_resort=tuple(n for n, k in zip(called, kinds, strict=True) if k == "last-resort"),
         statement=document.statement is not None,
         expires=sealed.header.core.expires,
         skipped=found.skipped,

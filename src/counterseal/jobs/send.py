@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from counterseal.errors import TrustError
+from counterseal.errors import ExpiredKey, TrustError
 from counterseal.exchange import letter as letters
 from counterseal.exchange import stanza
 from counterseal.exchange.boxes import box
-from counterseal.exchange.letter import LIFETIME
 from counterseal.exchange.outbox import Outbox, Posted
 from counterseal.exchange.receipt import notice_digest
 from counterseal.exchange.shipment import Outgoing
 from counterseal.exchange.transports import silent
+from counterseal.jobs.contact import letter_prekey
 from counterseal.jobs.open import read_package_front
 from counterseal.wire import canonical
 
@@ -58,59 +58,64 @@ def send(
 
     Returns when the transport holds all of it (folder, mailbox) or the receiver does (broker).
     `progress` sees bytes carried, `listing` bytes read to name the blocks. Raises TrustError if
-    the package is not for this partner, BadSignature if it is not ours, Dropped or TimedOut when
-    the way is lost: repeat the call.
+    the package is not for this partner or not in force, BadSignature if it is not ours, Dropped
+    or TimedOut when the way is lost: repeat the call.
     """
     at = at or datetime.now(UTC)
     path = Path(package)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         front = read_package_front(path, descriptor)
-        front.verify_ours(by.history, at=at)
+        _check_sender(front, by, at)
         _check_recipient(front, to)
-        fresh = Outgoing.of(
-            path,
-            descriptor,
-            body=front.header.body,
-            package=front.header.core.package,
-            progress=listing,
-        )
+        fresh = Outgoing.of(path, descriptor, front=front, progress=listing)
         outbox = Outbox(by)
-        continued = outbox.resume(fresh, recipient=to.identity, at=at)
+        continued = outbox.resume(fresh, to=to.history, at=at)
         if continued is not None:
             identifier, data, outgoing = continued
         else:
             outgoing = fresh
             body = canonical.encode(outgoing.notice)
-            letter, data = letters.write("shipment", body, by=by, to=to.history, at=at)
-            identifier = letter.id
-            outbox.keep(
-                outgoing,
-                id_=identifier,
-                letter=data,
-                expires=canonical.timestamp(at) + LIFETIME,
-                recipient=to.identity,
+            letter, data = letters.write(
+                "shipment",
+                body,
+                by=by,
+                to=to.history,
+                at=at,
+                prekey=letter_prekey(to, by=by, at=at),
             )
+            identifier = letter.id
+            outbox.keep(outgoing, letter=letter, data=data, to=to.history, at=at)
+        sent = Sent(
+            letter=identifier,
+            file=outgoing.notice.file,
+            package=outgoing.notice.package,
+            to=to.name,
+            bytes=outgoing.total,
+            blocks=len(outgoing.names),
+            continued=continued is not None,
+        )
+        outbox.sending(_record(sent, outgoing, to, at))
         via.deliver(box(by.history.identity, to.identity), data, outgoing, progress=progress)
     finally:
         os.close(descriptor)
-    sent = Sent(
-        letter=identifier,
-        file=outgoing.notice.file,
-        package=outgoing.notice.package,
-        to=to.name,
-        bytes=outgoing.total,
-        blocks=len(outgoing.names),
-        continued=continued is not None,
-    )
-    outbox.posted(_record(sent, outgoing, to, at))
+    outbox.posted(identifier, at=at)
     return sent
+
+
+def _check_sender(front: Front, by: Identity, at: datetime) -> None:
+    """As the receiver will: better said here than after a journey."""
+    try:
+        front.verify(by.history, at=at)
+    except ExpiredKey as error:
+        raise ExpiredKey(error.message, hint="seal the model again") from error
 
 
 def _check_recipient(front: Front, to: Partner) -> None:
     hints = {s.hint for s in front.parse_stanzas() if isinstance(s, stanza.KeyStanza)}
     package = front.header.core.package
-    if not any(stanza.hint(package, dated.key_id) in hints for dated in to.history.cards):
+    usable = [dated.key_id for dated in to.history.cards if dated.revoked is None]
+    if not any(stanza.hint(package, card) in hints for card in usable):
         raise TrustError(
             f'this package is not sealed for "{to.name}"',
             hint=f"counterseal seal --add-to PACKAGE --to {to.name}",
@@ -127,5 +132,5 @@ def _record(sent: Sent, outgoing: Outgoing, to: Partner, at: datetime) -> Posted
         bytes=sent.bytes,
         at=canonical.timestamp(at),
         confirmed=None,
-        state="posted",
+        state="sending",
     )
