@@ -79,11 +79,36 @@ def handshake(*, profile: str, runs: int | None, output: Path | None) -> None:
     _print(raw, handshake_report.markdown(raw), output)
 
 
+@bench.command("transfer")
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="full", show_default=True)
+@click.option("--size", type=_Size(), help="Of the package.  [default: 512MiB; quick: 8MiB]")
+@click.option("--runs", type=click.IntRange(min=1), help="Turns kept.  [default: 5; quick: 2]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("/dev/shm"),  # noqa: S108 - only a new private folder in it is written
+    show_default=True,
+    help="Where to work; best a tmpfs, or the disk is measured.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Keep the raw result as JSON.")
+def transfer(
+    *, profile: str, size: int | None, runs: int | None, folder: Path, output: Path | None
+) -> None:
+    """Carry a package: HTTPS beside a bare TLS socket, MQTT over mosquitto, and resume."""
+    from counterseal.bench import transfer as scenarios
+    from counterseal.bench import transfer_report
+
+    chosen = scenarios.PROFILES[profile]
+    chosen = dataclasses.replace(chosen, size=size or chosen.size, runs=runs or chosen.runs)
+    raw = scenarios.run(chosen, folder=folder, say=_say)
+    _print(raw, transfer_report.markdown(raw), output)
+
+
 @bench.command("report")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def show(file: Path) -> None:
     """Print a kept raw result as Markdown."""
-    from counterseal.bench import handshake, handshake_report, report
+    from counterseal.bench import handshake, handshake_report, report, transfer, transfer_report
     from counterseal.errors import FormatError
 
     try:
@@ -92,8 +117,12 @@ def show(file: Path) -> None:
         raise FormatError(f'"{file}" is not JSON: {error}') from None
     if not isinstance(raw, dict):
         raise FormatError(f'"{file}" is not a result of counterseal bench')
-    ours = handshake_report if raw.get("format") == handshake.FORMAT else report
-    click.echo(ours.markdown(raw), nl=False)
+    reports = {
+        handshake.FORMAT: handshake_report.markdown,
+        transfer.FORMAT: transfer_report.markdown,
+    }
+    known = str(raw.get("format"))
+    click.echo(reports.get(known, report.markdown)(raw), nl=False)
 
 
 def _print(raw: dict[str, Any], report: str, output: Path | None) -> None:

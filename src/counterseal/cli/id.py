@@ -67,7 +67,7 @@ def list_identities() -> None:
 @command.command("show")
 @identity_option
 def show(as_name: str | None) -> None:
-    """Show our card, its key id and where its keys live; needs no passphrase."""
+    """Show our card, key id and where the keys are."""
     from counterseal.cli.inspect import _fields
     from counterseal.jobs.inspect import card_facts
 
@@ -162,7 +162,10 @@ def revoke(  # noqa: PLR0917
 def passphrase(
     new_passphrase_file: str | None, as_name: str | None, passphrase_file: str | None
 ) -> None:
-    """Change the passphrase of our keys, or their PIN in a TPM."""
+    """Change the passphrase of our keys.
+
+    Of keys in a TPM, their PIN. The PIN of a PKCS#11 token is changed with the token's own tool.
+    """
     identity, _ = unlock(as_name, passphrase_file)
     new = read_passphrase(
         new_passphrase_file, "New passphrase", confirm=True, option="--new-passphrase-file FILE"

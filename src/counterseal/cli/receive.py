@@ -69,7 +69,7 @@ def command(  # noqa: PLR0917
     routes = addresses_of(partners, via, store=settings().home.store)
     identity = settings().identity(as_name, passphrase_file)
     transports = {
-        address: (open_transport(address, by=identity, book=book), who)
+        address: (open_transport(address, by=identity, book=book, keep_letters=True), who)
         for address, who in routes.items()
     }
     try:

@@ -67,6 +67,7 @@ def command(  # noqa: PLR0917
         raise click.UsageError("counterseal send PACKAGE --to PARTNER")
     from counterseal.jobs.address import address_of, open_transport
     from counterseal.jobs.contact import meet
+    from counterseal.jobs.receive import listen
     from counterseal.jobs.send import send
 
     partner = settings().partners().get(to)
@@ -83,6 +84,8 @@ def command(  # noqa: PLR0917
             warn=warn_of_directory,
         )
         partner.usable(at=datetime.now(UTC), overdue=STALE if stale_directory else timedelta(0))
+        if wait is not None:  # some ways bring a receipt only to who listens already
+            listen(by=identity, to=partner, via=transport)
         sent = send(
             package,
             by=identity,
