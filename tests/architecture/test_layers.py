@@ -22,7 +22,7 @@ CATCHES_ALL = {
     "models/formats/transformers.py": "tokenizers raises the bare Exception class for bad input",
 }
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-PRIVATE_BYTES = {"seeds", "scalar"}  # methods that hand out private keys in the clear
+PRIVATE_BYTES = {"seeds", "scalar", "pq_seed"}  # methods that hand out private keys in the clear
 MAY_SEE_PRIVATE_BYTES = ("crypto/", "trust/")
 
 

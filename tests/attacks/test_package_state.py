@@ -46,7 +46,7 @@ NO_GRACE = Cut(HISTORY + "History.for_signature", "at > end or made > last", "Fa
 NO_CARD_EXPIRY = Cut(HISTORY + "History.current", "newest.card.expired(at=at)", "False")
 KEEP_PREKEYS = Cut(
     "counterseal.trust.prekeystore:PrekeyStore.delete",
-    "self._store.delete(_KIND, self._prefix + identifier)",
+    'self._delete("one-time", identifier)',
     "True",
 )
 

@@ -672,7 +672,7 @@ def other_digit(text: str, place: int, alphabet: str) -> str:
 
 
 def other_word() -> str:
-    listed = keyid._word_list()
+    listed = keyid.word_list()
     words = keyid.words(lab().identity).split("-")
     words[3] = listed[(listed.index(words[3]) + 1) % len(listed)]
     return "-".join(words)

@@ -149,7 +149,7 @@ class Player:
 
     def translated(self, text: str) -> str:
         for shown, real in self.ports.items():
-            text = text.replace(shown, str(real))
+            text = re.sub(rf"\b{shown}\b", str(real), text)  # not in the middle of a digest
         return text
 
     def run(self, step: Step, command: str) -> tuple[int, list[str]]:

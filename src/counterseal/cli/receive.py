@@ -135,7 +135,7 @@ def _pass(
     else:
         partners = [settings().partners().get(partner.name) for partner in partners]
     good = 0
-    refused = False
+    begun = time.monotonic()
     for event in receive(
         folder,
         by=identity,
@@ -145,9 +145,8 @@ def _pass(
         progress=progress("receiving") or (lambda _done, _all: None),
     ):
         good += _report(event)
-        refused = True
-    if refused and not good and wait:
-        time.sleep(PAUSE)  # letters that stay would otherwise be looked at without a pause
+    if not good and time.monotonic() - begun < min(wait, PAUSE):
+        time.sleep(PAUSE)  # letters that stay, also silently, would be looked at without a pause
     return good
 
 

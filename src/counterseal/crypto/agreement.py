@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke as engine
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from counterseal.crypto import hpke
+from counterseal.crypto import hpke, p256
 from counterseal.errors import BadCiphertext, FormatError
+
+if TYPE_CHECKING:
+    from counterseal.crypto.p256 import ClassicalAgreement
 
 __all__ = ["AgreementKey", "AgreementSuite", "Opener", "SealKey"]
 
@@ -86,10 +88,10 @@ class SealKey:
             raise FormatError("a public agreement key is not valid") from error
 
     def _seal_p256(self, secret: bytes, info: bytes) -> bytes:
-        theirs = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self.classical)
+        theirs = p256.public_key(self.classical)
         ephemeral = ec.generate_private_key(ec.SECP256R1())
         pq_secret, pq_ct = mlkem.MLKEM768PublicKey.from_public_bytes(self.pq).encapsulate()
-        ecdh_ct = _point(ephemeral.public_key())
+        ecdh_ct = p256.point_of(ephemeral.public_key())
         shared = hpke.combine(
             pq_secret, ephemeral.exchange(ec.ECDH(), theirs), ecdh_ct, self.classical
         )
@@ -97,23 +99,30 @@ class SealKey:
 
 
 class AgreementKey:
-    """Both private halves in memory. Above `trust` only `open` and `public` are used."""
+    """Both private halves in memory, or the P-256 one in a token.
+
+    Above `trust` only `open` and `public` are used.
+    """
 
     __slots__ = ("_classical", "_pq", "public")
 
     public: SealKey
 
-    def __init__(self, suite: AgreementSuite, classical: bytes, pq: bytes) -> None:
+    def __init__(
+        self, suite: AgreementSuite, classical: bytes | ClassicalAgreement, pq: bytes
+    ) -> None:
         """From the X25519 key or P-256 scalar (32 bytes) and the FIPS 203 seed (64 bytes)."""
         self._pq = mlkem.MLKEM768PrivateKey.from_seed_bytes(pq)
-        self._classical: x25519.X25519PrivateKey | ec.EllipticCurvePrivateKey
-        if suite is AgreementSuite.X25519:
+        self._classical: x25519.X25519PrivateKey | ec.EllipticCurvePrivateKey | ClassicalAgreement
+        if not isinstance(classical, bytes):
+            self._classical, public = classical, classical.public
+        elif suite is AgreementSuite.X25519:
             self._classical = x25519.X25519PrivateKey.from_private_bytes(classical)
             public = self._classical.public_key().public_bytes_raw()
         else:
             scalar = int.from_bytes(classical, "big")
             self._classical = ec.derive_private_key(scalar, ec.SECP256R1())
-            public = _point(self._classical.public_key())
+            public = p256.point_of(self._classical.public_key())
         self.public = SealKey(suite, public, self._pq.public_key().public_bytes_raw())
 
     @classmethod
@@ -135,32 +144,49 @@ class AgreementKey:
         except (InvalidTag, ValueError) as error:
             raise BadCiphertext("this was not sealed for this key, or was changed") from error
 
-    def _open_p256(self, key: ec.EllipticCurvePrivateKey, sealed: bytes, info: bytes) -> bytes:
+    def _open_p256(
+        self, key: ec.EllipticCurvePrivateKey | ClassicalAgreement, sealed: bytes, info: bytes
+    ) -> bytes:
         split = MLKEM768_CIPHERTEXT_BYTES + self.public.suite.classical_bytes
         pq_ct, ecdh_ct = sealed[:MLKEM768_CIPHERTEXT_BYTES], sealed[MLKEM768_CIPHERTEXT_BYTES:split]
-        theirs = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), ecdh_ct)
-        shared = hpke.combine(
-            self._pq.decapsulate(pq_ct),
-            key.exchange(ec.ECDH(), theirs),
-            ecdh_ct,
-            self.public.classical,
-        )
-        return _p256_aead(shared, info, decrypt=sealed[split:])
+        pq_secret = self._pq.decapsulate(pq_ct)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            ecdh_secret = key.exchange(ec.ECDH(), p256.public_key(ecdh_ct))
+        else:
+            ecdh_secret = p256.exchange(key, ecdh_ct)
+        shared = hpke.combine(pq_secret, ecdh_secret, ecdh_ct, self.public.classical)
+        try:
+            return _p256_aead(shared, info, decrypt=sealed[split:])
+        except InvalidTag:
+            if not isinstance(key, ec.EllipticCurvePrivateKey):
+                # Whose fault? What the sender spoiled is thrown away, so a token that
+                # miscounts must not look like a sender.
+                p256.check_agreement(key, answered=(ecdh_ct, ecdh_secret))
+            raise
+
+    @property
+    def outside(self) -> ClassicalAgreement | None:
+        """The half that lives in a token, if it does."""
+        if isinstance(self._classical, x25519.X25519PrivateKey | ec.EllipticCurvePrivateKey):
+            return None
+        return self._classical
 
     def seeds(self) -> tuple[bytes, bytes]:
         """The private halves, for a keystore to encrypt; nothing else may call this."""
         if isinstance(self._classical, x25519.X25519PrivateKey):
             classical = self._classical.private_bytes_raw()
-        else:
+        elif isinstance(self._classical, ec.EllipticCurvePrivateKey):
             classical = self._classical.private_numbers().private_value.to_bytes(32, "big")
-        return classical, self._pq.private_bytes_raw()
+        else:
+            raise TypeError("the classical half is in a token")
+        return classical, self.pq_seed()
+
+    def pq_seed(self) -> bytes:
+        """The post-quantum private half, for a keystore; nothing else may call this."""
+        return self._pq.private_bytes_raw()
 
     def __repr__(self) -> str:
         return f"<AgreementKey {self.public.suite}>"
-
-
-def _point(public: ec.EllipticCurvePublicKey) -> bytes:
-    return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def _p256_aead(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -18,10 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from counterseal.crypto import p256
 from counterseal.crypto.digest import sha256
 from counterseal.errors import BadSignature, FormatError
+
+if TYPE_CHECKING:
+    from counterseal.crypto.p256 import ClassicalSigner
 
 __all__ = ["Signature", "Signer", "SigningKey", "SigningSuite", "VerifyKey"]
 
@@ -88,7 +91,7 @@ class VerifyKey:
                     signature, message
                 )
             else:
-                _p256_public(self.classical).verify(
+                p256.public_key(self.classical).verify(
                     _der(signature), message, ec.ECDSA(hashes.SHA256())
                 )
         except (InvalidSignature, ValueError):  # ValueError: not a point on the curve
@@ -104,24 +107,27 @@ class VerifyKey:
 
 
 class SigningKey:
-    """Both private halves in memory. Above `trust` only `sign` and `public` are used."""
+    """Both private halves in memory, or the P-256 one in a token.
+
+    Above `trust` only `sign` and `public` are used.
+    """
 
     __slots__ = ("_classical", "_pq", "public")
 
     public: VerifyKey
 
-    def __init__(self, suite: SigningSuite, classical: bytes, pq: bytes) -> None:
+    def __init__(self, suite: SigningSuite, classical: bytes | ClassicalSigner, pq: bytes) -> None:
         """From 32-byte seeds: RFC 8032 seed or P-256 scalar, and the FIPS 204 seed."""
-        self._classical: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
-        if suite is SigningSuite.ED25519:
+        self._classical: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | ClassicalSigner
+        if not isinstance(classical, bytes):
+            self._classical, public = classical, classical.public
+        elif suite is SigningSuite.ED25519:
             self._classical = ed25519.Ed25519PrivateKey.from_private_bytes(classical)
             public = self._classical.public_key().public_bytes_raw()
         else:
             scalar = int.from_bytes(classical, "big")
             self._classical = ec.derive_private_key(scalar, ec.SECP256R1())
-            public = self._classical.public_key().public_bytes(
-                Encoding.X962, PublicFormat.UncompressedPoint
-            )
+            public = p256.point_of(self._classical.public_key())
         self._pq = mldsa.MLDSA65PrivateKey.from_seed_bytes(pq)
         self.public = VerifyKey(suite, public, self._pq.public_key().public_bytes_raw())
 
@@ -137,25 +143,36 @@ class SigningKey:
     def sign(self, message: bytes) -> Signature:
         if isinstance(self._classical, ed25519.Ed25519PrivateKey):
             classical = self._classical.sign(message)
-        else:
+        elif isinstance(self._classical, ec.EllipticCurvePrivateKey):
             classical = _raw_low_s(self._classical.sign(message, ec.ECDSA(hashes.SHA256())))
+        else:
+            classical = _raw_low_s(p256.sign(self._classical, message))
         return Signature(classical, self._pq.sign(message))
+
+    @property
+    def outside(self) -> ClassicalSigner | None:
+        """The half that lives in a token, if it does."""
+        if isinstance(self._classical, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
+            return None
+        return self._classical
 
     def seeds(self) -> tuple[bytes, bytes]:
         """The private halves, for a keystore to encrypt; nothing else may call this."""
         if isinstance(self._classical, ed25519.Ed25519PrivateKey):
             classical = self._classical.private_bytes_raw()
-        else:
+        elif isinstance(self._classical, ec.EllipticCurvePrivateKey):
             scalar = self._classical.private_numbers().private_value
             classical = scalar.to_bytes(SEED_BYTES, "big")
-        return classical, self._pq.private_bytes_raw()
+        else:
+            raise TypeError("the classical half is in a token")
+        return classical, self.pq_seed()
+
+    def pq_seed(self) -> bytes:
+        """The post-quantum private half, for a keystore; nothing else may call this."""
+        return self._pq.private_bytes_raw()
 
     def __repr__(self) -> str:
         return f"<SigningKey {self.public.suite}>"
-
-
-def _p256_public(point: bytes) -> ec.EllipticCurvePublicKey:
-    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
 
 def _raw_low_s(der: bytes) -> bytes:

@@ -94,8 +94,7 @@ def add_recipient(package: Path, recipient: ForKeys, *, by: Identity, at: dateti
             by=by,
             at=at,
         )
-        if recipient.prekey is not None:
-            SentBook(by).spend([recipient.prekey[0]])
+        SentBook(by).spend(recipient.spends)
         if shift:
             _rewrite(package, descriptor, before, data)
         else:

@@ -15,52 +15,73 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
+import stat
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self
 
-from counterseal.crypto.chunked import PREFIX_BYTES, sealed_bytes
+from counterseal.crypto.chunked import PREFIX_BYTES, leaf_count, sealed_bytes
 from counterseal.crypto.derive import bind
 from counterseal.crypto.digest import DIGEST_BYTES, leaf_digest, sha256
-from counterseal.errors import BadCiphertext, CountersealError, FormatError, TamperError
-from counterseal.exchange.payload import pread_exactly
+from counterseal.errors import (
+    BadCiphertext,
+    CountersealError,
+    FormatError,
+    TamperError,
+    UnknownVersion,
+)
+from counterseal.exchange import workers
+from counterseal.exchange.letter import Ended
+from counterseal.exchange.payload import pread_exactly, pwrite_all
 from counterseal.exchange.shipment import digests, front_message
 from counterseal.exchange.whole import publish
 from counterseal.trust.atomic import fsync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
 
     from counterseal.exchange.shipment import Notice
 
-__all__ = ["Incoming"]
+__all__ = ["Incoming", "sweep"]
 
-SUFFIX: Final = ".incoming"
+ABANDONED: Final = timedelta(days=31)  # the letter has ended by then
+_HIDDEN: Final = re.compile(r"\.[0-9a-f]{32}\.incoming")
+_ATTEMPTS: Final = 8
 
 
 class Incoming:
     """The blocks of one package at its receiver. Satisfies `BlockSink`; a context manager."""
 
-    def __init__(self, notice: Notice, output: Path) -> None:
-        """Continue what an earlier attempt left. Raises CountersealError while another one runs."""
+    def __init__(self, notice: Notice, output: Path, *, sender: str) -> None:
+        """Continue what an earlier attempt left. `sender`: the identity whose notice it is.
+
+        Raises CountersealError while another attempt runs, or if there is no room.
+        """
         self.notice = notice
         self.output = output
         self._lock = threading.Lock()
         self._places: dict[str, list[tuple[int, int]]] = {}
-        plan = notice.plan
-        moved = [(notice.size + offset, length) for offset, length in plan.front]
-        self._all = [*moved, *plan.blocks]
+        self._all = notice.places()
         for name, place in zip(notice.names(), self._all, strict=True):
             self._places.setdefault(name, []).append(place)
-        self.path = _hidden(output, notice)
+        self.path = _hidden(output.parent, notice, sender)
         self._descriptor = _open(self.path)
         try:
             self._missing = self._look()
         except BaseException:
+            if not os.fstat(self._descriptor).st_size:
+                self.discard()
             os.close(self._descriptor)
             raise
         self.kept = self.total - self._bytes(self._missing)
+
+    @property
+    def secret(self) -> bytes:
+        return self.notice.secret
 
     @property
     def total(self) -> int:
@@ -79,38 +100,36 @@ class Incoming:
         if places is None or len(data) != places[0][1] or leaf_digest(data).hex() != name:
             raise BadCiphertext("a block of this shipment was changed on the way")
         with _full_disk(self.path):
-            for offset, length in places:
-                if os.pwrite(self._descriptor, data, offset) != length:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            for offset, _ in places:
+                pwrite_all(self._descriptor, memoryview(data), offset)
         with self._lock:
             self._missing.pop(name, None)
 
     def finish(self, verify: Callable[[int], object]) -> Path:
         """Put the front in place, let the caller `verify` the whole, and give it its name.
 
-        If `verify` raises, nothing appears. After a TamperError or FormatError what arrived is
-        thrown away: every block was what the sender listed, fetching again would bring the same.
+        If `verify` raises, nothing appears. After a TamperError, FormatError or Ended what
+        arrived is thrown away: every block was what the sender listed, fetching again would
+        bring the same.
         """
         if self._missing:
             raise RuntimeError("there are blocks missing")
-        size = self.notice.size
-        sealed = bytearray(sealed_bytes(self.notice.body))
-        pread_exactly(self._descriptor, memoryview(sealed), size)
-        prefix = bytes(sealed[:PREFIX_BYTES])
         try:
-            message = front_message(self.notice.key, self.notice.body, prefix=prefix)
-            front = message.open_whole(bytes(sealed))
-            with _full_disk(self.path):
-                os.pwrite(self._descriptor, front, 0)
-            os.ftruncate(self._descriptor, size)
+            self._open_front()
+            os.ftruncate(self._descriptor, self.notice.size)
             verify(self._descriptor)
-        except (TamperError, FormatError):
+        except UnknownVersion:
+            raise  # good after an upgrade
+        except (TamperError, FormatError, Ended):
             self.discard()
             raise
-        os.fsync(self._descriptor)
-        publish(self.path, self.output, replace=False)
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        with _full_disk(self.path):
+            os.fsync(self._descriptor)
+        try:
+            publish(self.path, self.output, replace=False)
+        except FileExistsError:
+            raise _appeared(self.output) from None
+        self.discard()
         fsync_folder(self.output.parent)
         return self.output
 
@@ -121,6 +140,8 @@ class Incoming:
 
     def close(self) -> None:
         """What arrived stays for the next attempt."""
+        if len(self._missing) == len(self._places):
+            self.discard()  # nothing came: a promise alone leaves no trace here
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -134,21 +155,35 @@ class Incoming:
     ) -> None:
         self.close()
 
+    def _open_front(self) -> None:
+        """Leaf by leaf: a front for thousands of recipients is not held in memory."""
+        start, body = self.notice.size, self.notice.body
+        prefix = bytearray(PREFIX_BYTES)
+        pread_exactly(self._descriptor, memoryview(prefix), start)
+        message = front_message(self.notice.key, body, prefix=bytes(prefix))
+        scratch = workers.borrow()
+        for leaf in range(leaf_count(body)):
+            at, length, sealed_at, sealed_length = message.leaf_range(leaf)
+            plain, sealed = scratch.plain[:length], scratch.sealed[:sealed_length]
+            pread_exactly(self._descriptor, sealed, start + sealed_at)
+            message.open_leaf(leaf, sealed, plain)
+            with _full_disk(self.path):
+                pwrite_all(self._descriptor, plain, at)
+        workers.give_back(scratch)
+
     def _look(self) -> dict[str, None]:
         """The names whose bytes are not there, in order, each once."""
+        if os.path.lexists(self.output):
+            raise _appeared(self.output)
         end = self.notice.size + sealed_bytes(self.notice.body)
-        length = os.fstat(self._descriptor).st_size
+        facts = os.fstat(self._descriptor)
+        self._check_room(end - facts.st_blocks * 512)
+        if facts.st_size < end:
+            with _full_disk(self.path):
+                os.ftruncate(self._descriptor, end)
         names = dict.fromkeys(self.notice.names())
-        if length == 0:
-            try:
-                with _full_disk(self.path):
-                    os.posix_fallocate(self._descriptor, 0, end)  # a full disk shows itself now
-            except BaseException:
-                self.discard()
-                raise
+        if facts.st_size == 0:
             return names
-        if length < end:
-            os.ftruncate(self._descriptor, end)
         found = digests(self._descriptor, self._all)
         there: set[str] = set()
         wrong: set[str] = set()
@@ -157,28 +192,103 @@ class Incoming:
             (there if digest == name else wrong).add(name)
         return {name: None for name in names if name in wrong or name not in there}
 
+    def _check_room(self, wanted: int) -> None:
+        """Said before the first block, not after the last. Room is looked for, never reserved:
+        else a partner could fill our disk with a letter.
+        """
+        facts = os.fstatvfs(self._descriptor)
+        if facts.f_blocks and wanted > facts.f_bavail * facts.f_frsize:
+            raise _no_room(self.path, os.strerror(errno.ENOSPC))
+
     def _bytes(self, names: Sequence[str] | dict[str, None]) -> int:
         return sum(length for name in names for _, length in self._places[name])
 
 
-def _hidden(output: Path, notice: Notice) -> Path:
-    """Named by the blocks, so that a second letter about the same package continues the first."""
-    digest = sha256(bind("incoming", notice.blocks)).hex()[:16]
-    stem = output.name.encode()[:200].decode(errors="ignore")
-    return output.with_name(f".{stem}.{digest}{SUFFIX}")
+def sweep(folder: Path, *, at: datetime) -> None:
+    """Remove what nobody has continued for a month, and the other name of what has its own."""
+    for path in folder.iterdir():
+        if not _HIDDEN.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):
+            facts = path.lstat()
+            old = at.timestamp() - facts.st_mtime > ABANDONED.total_seconds()
+            if stat.S_ISREG(facts.st_mode) and (old or facts.st_nlink > 1):
+                _remove_unless_locked(path)
+
+
+def _remove_unless_locked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _hidden(folder: Path, notice: Notice, sender: str) -> Path:
+    """Named by the blocks, so that a second letter about the same package continues the first;
+    and by the sender, so that no other partner can spoil what has arrived of it.
+    """
+    parts = bytes.fromhex(sender), bytes.fromhex(notice.package), notice.blocks
+    return folder / f".{sha256(bind('incoming', *parts))[:16].hex()}.incoming"
 
 
 def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """The hidden file, ours alone. Others may be able to write in the folder."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for _ in range(_ATTEMPTS):
+        try:
+            _clear(path)
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise CountersealError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise CountersealError(
+                f"another command is receiving this package in {path.parent} just now",
+                hint="wait for it to end",
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        if _is_there(descriptor, path):
+            return descriptor
         os.close(descriptor)
-        raise CountersealError(
-            f"another command is receiving {path.name} just now", hint="wait for it to end"
-        ) from None
-    return descriptor
+    raise CountersealError(f"{path} changes all the time", hint="who else works in this folder?")
+
+
+def _clear(path: Path) -> None:
+    """Take away what is not a file of one name: a planted link, or one that was published.
+
+    Written through its second name, a package that already has its own would be destroyed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+            path.unlink()
+
+
+def _is_there(descriptor: int, path: Path) -> bool:
+    """False if who held the lock before us published or removed it in the meantime."""
+    facts = os.fstat(descriptor)
+    try:
+        return os.path.samestat(facts, path.lstat()) and facts.st_nlink == 1
+    except FileNotFoundError:
+        return False
+
+
+def _appeared(output: Path) -> CountersealError:
+    return CountersealError(
+        f"{output} appeared in the meantime", hint="receive again: what arrived is kept"
+    )
+
+
+def _no_room(path: Path, reason: str) -> CountersealError:
+    return CountersealError(
+        f"there is no room in {path.parent} for this package: {reason}",
+        hint="free some space and receive again: what arrived is kept",
+    )
 
 
 class _full_disk(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads like a verb
@@ -188,8 +298,9 @@ class _full_disk(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads
         self._path = path
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise CountersealError(
-                f"no space left in {self._path.parent} for {self._path.name}",
-                hint="free some space and receive again: what arrived is kept",
-            ) from error
+        if isinstance(error, OSError) and error.errno in {
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+        }:
+            raise _no_room(self._path, os.strerror(error.errno)) from error

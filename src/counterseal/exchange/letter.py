@@ -4,9 +4,11 @@ Rules for reading one, in order; `sender` is whose box it lay in:
 1. It opens with our keys (`sealing`).
 2. It is an envelope around a letter that says: from this sender, to us. Without the second,
    a partner could pass a letter that was meant for it on to us, sealed anew.
-3. The signature is of a card of the sender that was in force when the letter was made.
-4. It is not from the future and has not ended.
-5. Its id was not processed before (`LetterBook`); ids are kept until the letter has ended.
+3. It has not ended. Before the signature: what says so of itself is of no use to anybody.
+4. The signature is of a card of the sender that was in force when the letter was made. A card
+   that we have not seen may come yet: that is UnknownPartner, not a forgery.
+5. It is not from the future.
+6. Its id was not processed before (`LetterBook`); ids are kept until the letter has ended.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from counterseal.errors import BadSignature, ExpiredKey, FormatError, ReplayedMessage
+from counterseal.errors import (
+    BadSignature,
+    ExpiredKey,
+    FormatError,
+    ReplayedMessage,
+    UnknownPartner,
+)
 from counterseal.exchange.sealing import open_sealed_message, seal_message
 from counterseal.trust import signed
 from counterseal.trust.history import CLOCK_SKEW
@@ -31,7 +39,17 @@ if TYPE_CHECKING:
     from counterseal.trust.identity import Identity
     from counterseal.trust.store import Store
 
-__all__ = ["LETTER_TYPE", "Letter", "LetterBook", "LetterId", "LetterType", "read", "write"]
+__all__ = [
+    "LETTER_TYPE",
+    "LIFETIME",
+    "Ended",
+    "Letter",
+    "LetterBook",
+    "LetterId",
+    "LetterType",
+    "read",
+    "write",
+]
 
 LETTER_TYPE: Final = "application/vnd.counterseal.letter.v1+json"
 LIFETIME: Final = timedelta(days=30)
@@ -39,6 +57,10 @@ MAX_LIFETIME: Final = timedelta(days=366)
 
 LetterId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
 LetterType = Literal["shipment", "receipt", "message"]
+
+
+class Ended(ExpiredKey):
+    """Over for good: unlike a card that ended, it will not be renewed."""
 
 
 class Letter(Message, frozen=True):
@@ -86,7 +108,7 @@ def write(
 
 
 def read(data: bytes, *, by: Identity, sender: History, at: datetime) -> Letter:
-    """Rules 1 to 4."""
+    """Rules 1 to 5. Raises Ended or a TamperError for one that will never be good."""
     plain = open_sealed_message(data, by=by, partner=sender.identity)
     envelope = canonical.decode(plain, Envelope, limit=limits.LETTER_BYTES, what="letter envelope")
     letter = canonical.decode(envelope.payload, Letter, limit=limits.LETTER_BYTES, what="letter")
@@ -94,17 +116,22 @@ def read(data: bytes, *, by: Identity, sender: History, at: datetime) -> Letter:
         raise BadSignature(f'this letter does not claim to be from "{sender.name}"')
     if letter.recipient != by.history.identity:
         raise BadSignature(f'"{sender.name}" wrote this letter to somebody else')
-    dated = sender.for_signature(letter.card, made=letter.created, at=at)
-    signed.verify(envelope, LETTER_TYPE, by=dated.card.signing.key())
     if not letter.created < letter.expires <= letter.created + MAX_LIFETIME:
         raise FormatError("the times of a letter do not run forwards")
+    if at > letter.expires:
+        raise Ended(f'a letter of "{sender.name}" has ended', hint="ask them to send it again")
+    if letter.card not in {dated.key_id for dated in sender.cards}:
+        raise UnknownPartner(
+            f'a letter is signed with a card of "{sender.name}" that is not here yet',
+            hint=f"counterseal partner refresh {sender.name} CARD",
+        )
+    dated = sender.for_signature(letter.card, made=letter.created, at=at)
+    signed.verify(envelope, LETTER_TYPE, by=dated.card.signing.key())
     if letter.created > at + CLOCK_SKEW:
         raise ExpiredKey(
             f'a letter of "{sender.name}" is from the future',
             hint="check the clocks of both machines",
         )
-    if at > letter.expires:
-        raise ExpiredKey(f'a letter of "{sender.name}" has ended', hint="ask them to send it again")
     return letter
 
 
@@ -123,7 +150,7 @@ class LetterBook:
         self._prefix = f"{owner}/"
 
     def check(self, letter: Letter) -> None:
-        """Rule 5."""
+        """Rule 6."""
         if self._store.get(self._KIND, self._key(letter)) is not None:
             raise ReplayedMessage("this letter was processed before")
 

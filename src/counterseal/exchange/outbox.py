@@ -2,6 +2,7 @@
 
 A letter that was written stays until it is delivered. A second attempt uses the same letter
 and the same encrypted front, so that a receiver who has half of it needs only the other half.
+A shipment is noted before it leaves: its receipt may be here before we know that it arrived.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import msgspec
 
 from counterseal.crypto.derive import bind
 from counterseal.crypto.digest import sha256
-from counterseal.errors import TamperError
-from counterseal.exchange.letter import LetterId
+from counterseal.errors import FormatError, TamperError
+from counterseal.exchange.letter import LIFETIME, LetterId
 from counterseal.exchange.shipment import FileName, Hex16, Notice, Outgoing
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message, PrivateMessage, Timestamp
@@ -21,7 +22,9 @@ from counterseal.wire.canonical import Hex32, Message, PrivateMessage, Timestamp
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from counterseal.exchange.letter import Letter
     from counterseal.exchange.receipt import Receipt
+    from counterseal.trust.history import History
     from counterseal.trust.identity import Identity
 
 __all__ = ["Outbox", "Posted"]
@@ -33,8 +36,11 @@ _LIMIT: Final = 2 * limits.LETTER_BYTES + 2 * _MAX_FRONT
 
 
 class _Draft(PrivateMessage, frozen=True):
+    """`cards`: ours that signed it, and theirs that it is sealed to. `until`: half its time."""
+
     id: LetterId
-    expires: Timestamp
+    cards: tuple[Hex32, Hex32]
+    until: Timestamp
     letter: bytes
     notice: bytes
     front: bytes
@@ -42,7 +48,7 @@ class _Draft(PrivateMessage, frozen=True):
 
 
 class Posted(Message, frozen=True):
-    """One shipment that was handed to a transport."""
+    """One shipment. `sending` until the transport has all of it."""
 
     letter: LetterId
     partner: Hex32
@@ -52,7 +58,7 @@ class Posted(Message, frozen=True):
     bytes: Annotated[int, msgspec.Meta(ge=0)]
     at: Timestamp
     confirmed: Timestamp | None
-    state: Literal["posted", "confirmed"]
+    state: Literal["sending", "posted", "confirmed"]
 
 
 class Outbox:
@@ -64,55 +70,76 @@ class Outbox:
         self._owner = identity.history.identity
 
     def keep(
-        self, outgoing: Outgoing, *, id_: str, letter: bytes, expires: datetime, recipient: str
+        self, outgoing: Outgoing, *, letter: Letter, data: bytes, to: History, at: datetime
     ) -> None:
-        """Keep a letter until `posted`."""
+        """Keep a letter until `posted`. Forgets those that nobody came back for."""
+        self._delete_ended(at)
         if len(outgoing.sealed_front) > _MAX_FRONT:
             return
         draft = _Draft(
-            id=id_,
-            expires=expires,
-            letter=letter,
+            id=letter.id,
+            cards=(letter.card, to.current(at=at).key_id),
+            until=canonical.timestamp(letter.created + (letter.expires - letter.created) / 2),
+            letter=data,
             notice=canonical.encode(outgoing.notice),
             front=outgoing.sealed_front,
             plain_front=_front_digest(outgoing),
         )
         protected = self._identity.protect(canonical.encode(draft), label=_DRAFT)
-        self._store.put(_DRAFT, self._draft_key(recipient, outgoing.notice.package), protected)
+        self._store.put(_DRAFT, self._draft_key(to.identity, outgoing.notice.package), protected)
 
     def resume(
-        self, fresh: Outgoing, *, recipient: str, at: datetime
+        self, fresh: Outgoing, *, to: History, at: datetime
     ) -> tuple[str, bytes, Outgoing] | None:
-        """The unfinished letter about the same bytes to the same partner, if there is one."""
-        protected = self._store.get(_DRAFT, self._draft_key(recipient, fresh.notice.package))
-        if protected is None:
+        """The unfinished letter about the same bytes to the same partner, if there is one.
+
+        Not one under a card that was replaced since: its keys may be gone, or in a thief's
+        hands. Nor one whose time is half over: the receiver needs some of it too.
+        """
+        protected = self._store.get(_DRAFT, self._draft_key(to.identity, fresh.notice.package))
+        draft = None if protected is None else self._draft(protected)
+        if draft is None:
             return None
-        try:
-            secret = self._identity.unprotect(protected, label=_DRAFT)
-        except TamperError:
-            return None  # kept under keys that were replaced by a recovery
-        draft = canonical.decode(secret, _Draft, limit=_LIMIT, what="draft of a letter")
         notice = Notice.parse(draft.notice)
         same = (
             notice.blocks == fresh.notice.blocks
             and draft.plain_front == _front_digest(fresh)
-            and at < draft.expires
+            and draft.cards == (self._identity.current(at=at).key_id, to.current(at=at).key_id)
+            and at < draft.until
         )
         if not same:
             return None
         return draft.id, draft.letter, fresh.with_front(notice, draft.front)
 
-    def posted(self, posted: Posted) -> None:
+    def sending(self, posted: Posted) -> None:
+        """It is about to leave."""
         with self._store.exclusive():
-            self._store.delete(_DRAFT, self._draft_key(posted.partner, posted.package))
-            self._put(posted)
+            if self.get(posted.letter) is None:
+                self._put(posted)
+
+    def posted(self, letter: str, *, at: datetime) -> None:
+        """The transport has all of it. The receipt may have been quicker."""
+        with self._store.exclusive():
+            posted = self.get(letter)
+            if posted is None:
+                raise RuntimeError("a letter that was never noted")
+            self._finish(posted)
+            if posted.state == "sending":
+                now = canonical.timestamp(at)
+                self._put(msgspec.structs.replace(posted, state="posted", at=now))
 
     def confirm(self, receipt: Receipt, *, partner: str) -> Posted | None:
-        """Note a receipt; None if it is for nothing that we sent to this partner."""
+        """Note a receipt; None if it is for nothing that we sent to this partner.
+
+        The first one counts: after a crash its writer may have sent another.
+        """
         with self._store.exclusive():
             posted = self.get(receipt.letter)
             if posted is None or (posted.partner, posted.notice) != (partner, receipt.notice):
                 return None
+            if posted.state == "confirmed":
+                return posted
+            self._finish(posted)
             confirmed = msgspec.structs.replace(posted, confirmed=receipt.at, state="confirmed")
             self._put(confirmed)
         return confirmed
@@ -129,6 +156,27 @@ class Outbox:
             if key.startswith(f"{self._owner}/")
         ]
         return sorted(mine, key=lambda posted: posted.at)
+
+    def _draft(self, protected: bytes) -> _Draft | None:
+        try:
+            secret = self._identity.unprotect(protected, label=_DRAFT)
+            return canonical.decode(secret, _Draft, limit=_LIMIT, what="draft of a letter")
+        except (TamperError, FormatError):
+            return None  # kept under keys that a recovery replaced, or by another version
+
+    def _finish(self, posted: Posted) -> None:
+        self._store.delete(_DRAFT, self._draft_key(posted.partner, posted.package))
+
+    def _delete_ended(self, at: datetime) -> None:
+        """Drafts, and notes of what never left; what was posted is history, and stays."""
+        for key, protected in self._store.items(_DRAFT):
+            if key.startswith(f"{self._owner}/"):
+                draft = self._draft(protected)
+                if draft is None or draft.until < at:
+                    self._store.delete(_DRAFT, key)
+        for one in self.list():
+            if one.state == "sending" and one.at + LIFETIME < at:
+                self._store.delete(_POSTED, f"{self._owner}/{one.letter}")
 
     def _put(self, posted: Posted) -> None:
         self._store.put(_POSTED, f"{self._owner}/{posted.letter}", canonical.encode(posted))

@@ -14,17 +14,33 @@ if TYPE_CHECKING:
     from counterseal.exchange.header import Header
     from counterseal.exchange.keys import ContentKey
     from counterseal.models.manifest import FileEntry, Manifest, Owner
+    from counterseal.trust.prekeys import ForwardSecrecy
 
 __all__ = ["ForKeys", "ForPassphrase", "Plan", "Sealed", "StatementMaker"]
 
 
 @dataclass(frozen=True, slots=True)
 class ForKeys:
-    """One recipient: their card's key id and key, and a prekey (id, key) if one is at hand."""
+    """One recipient: their card's key id and key, and a prekey (id, key) if one is at hand.
+
+    `last_resort`: the prekey is theirs for any number of packages, and sealing does not spend it.
+    """
 
     card: str
     key: SealKey
     prekey: tuple[str, SealKey] | None = None
+    last_resort: bool = False
+
+    @property
+    def spends(self) -> tuple[str, ...]:
+        """The one-time prekey that sealing uses up."""
+        return () if self.prekey is None or self.last_resort else (self.prekey[0],)
+
+    @property
+    def forward_secrecy(self) -> ForwardSecrecy:
+        if self.prekey is None:
+            return "none"
+        return "last-resort" if self.last_resort else "one-time"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

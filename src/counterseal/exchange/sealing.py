@@ -89,10 +89,12 @@ def open_sealed_message(data: bytes, *, by: Identity, partner: str) -> bytes:
         openers.append(half)
     info = _info(salt, card, prekey_id)
     shares = [one.open(share, info=info) for one, share in zip(openers, sealed, strict=True)]
-    if any(len(share) != KEY_BYTES for share in shares):
-        raise BadCiphertext(_FAILED)
     kek = _kek(b"".join(shares), salt, card, prekey_id)
-    return _unpad(wrap.unprotect(take.rest(), key=kek, label=_LABEL))
+    try:
+        padded = wrap.unprotect(take.rest(), key=kek, label=_LABEL)
+    except BadCiphertext:
+        raise BadCiphertext(_FAILED) from None
+    return _unpad(padded)
 
 
 class _Taker:
@@ -133,8 +135,8 @@ def _pad(message: bytes) -> bytes:
 
 def _unpad(padded: bytes) -> bytes:
     length = int.from_bytes(padded[:LENGTH_BYTES], "big")
-    message, filling = padded[LENGTH_BYTES:][:length], padded[LENGTH_BYTES + length :]
-    if len(message) != length or len(filling) >= PAD_TO or any(filling):
+    message = padded[LENGTH_BYTES:][:length]
+    if _pad(message) != padded:  # one form, so that nothing hides in it
         raise FormatError("a letter is filled up wrongly")
     return message
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from counterseal.exchange.plan import Sealed
+    from counterseal.trust.card import AgreementPublic
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner
+    from counterseal.trust.prekeys import PrekeyBundle
 
 __all__ = ["SentBook"]
 
@@ -39,16 +41,21 @@ class SentBook:
         return self._last_version(model) + 1
 
     def prekey_for(self, partner: Partner, *, at: datetime) -> int | None:
-        """Position of the first usable prekey in the partner's bundle; None if there is none."""
-        bundle = partner.prekeys
-        if bundle is None or at > bundle.expires:
+        """Position of the first unspent prekey in the partner's bundle; None if there is none."""
+        bundle = _bundle(partner, at=at)
+        if bundle is None:
             return None
-        if bundle.card != partner.history.newest.key_id:
-            return None  # made under keys that were replaced since
         for index, key in enumerate(bundle.keys):
             if self._store.get(_SPENT, prekey_id(key)) is None:
                 return index
         return None
+
+    def last_resort_for(self, partner: Partner, *, at: datetime) -> AgreementPublic | None:
+        """The partner's last-resort prekey, while it is in time. It is never marked as spent."""
+        bundle = _bundle(partner, at=at)
+        if bundle is None or bundle.last_resort is None or at > bundle.last_resort.expires:
+            return None
+        return bundle.last_resort.key
 
     def commit(self, sealed: Sealed, *, prekeys: Iterable[str], keep_key: bool) -> None:
         """Remember a sealing just before it becomes visible: all of it or nothing.
@@ -100,3 +107,12 @@ class SentBook:
     def _last_version(self, model: str) -> int:
         data = self._store.get(_VERSION, f"{self._identity.history.identity}/{model}")
         return 0 if data is None else int(data)
+
+
+def _bundle(partner: Partner, *, at: datetime) -> PrekeyBundle | None:
+    bundle = partner.prekeys
+    if bundle is None or at > bundle.expires:
+        return None
+    if bundle.card != partner.history.newest.key_id:
+        return None  # made under keys that were replaced since
+    return bundle

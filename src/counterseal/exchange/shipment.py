@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 
 from counterseal.crypto.chunked import ChunkedMessage, sealed_bytes
-from counterseal.crypto.derive import KEY_BYTES, bind
+from counterseal.crypto.derive import KEY_BYTES, bind, derive
 from counterseal.crypto.digest import DIGEST_BYTES, LEAF_BYTES, leaf_digest, leaf_stream
 from counterseal.errors import FormatError, TamperError
 from counterseal.exchange import layout, workers
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from counterseal.exchange.reader import Front
     from counterseal.exchange.workers import Scratch
 
 __all__ = ["Notice", "Outgoing", "Plan", "file_name", "front_message"]
 
 BLOCK_BYTES: Final = LEAF_BYTES
 MAX_BLOCKS: Final = 32_768
-MAX_SIZE: Final = 1 << 52
+MAX_SIZE: Final = 1 << 43  # 4 TiB of model and all that is added to it
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 
 FileName = Annotated[str, msgspec.Meta(pattern=_NAME, max_length=128)]
@@ -56,7 +57,7 @@ class Notice(PrivateMessage, frozen=True):
     package: Hex16
     size: Annotated[int, msgspec.Meta(ge=1, le=MAX_SIZE)]
     body: Annotated[int, msgspec.Meta(ge=1, le=layout.MAX_BODY)]
-    block_bytes: Annotated[int, msgspec.Meta(ge=BLOCK_BYTES, le=MAX_SIZE)]
+    block_bytes: Annotated[int, msgspec.Meta(ge=BLOCK_BYTES)]
     key: bytes
     front: bytes
     blocks: bytes
@@ -66,21 +67,39 @@ class Notice(PrivateMessage, frozen=True):
         notice = canonical.decode(data, cls, limit=limits.LETTER_BYTES, what="notice of a shipment")
         if len(notice.key) != KEY_BYTES or notice.body >= notice.size:
             raise FormatError("a notice contradicts itself")
+        # A block is held in memory: how long one is, is not for a sender to choose.
+        if notice.block_bytes != block_bytes_for(notice.size):
+            raise FormatError("a notice has blocks of another length than its size asks for")
         plan = notice.plan
         if len(notice.front) != DIGEST_BYTES * len(plan.front) or (
             len(notice.blocks) != DIGEST_BYTES * len(plan.blocks)
         ):
             raise FormatError("a notice does not list all its blocks")
+        lengths: dict[str, int] = {}
+        for name, (_, length) in zip(notice.names(), notice.places(), strict=True):
+            if lengths.setdefault(name, length) != length:
+                raise FormatError("a notice contradicts itself: one block, two lengths")
         return notice
 
     @property
     def plan(self) -> Plan:
         return Plan.of(body=self.body, size=self.size, block_bytes=self.block_bytes)
 
+    @property
+    def secret(self) -> bytes:
+        """Only sender and receiver have it: a transport may authenticate its messages with it."""
+        return derive(self.key, "transfer")
+
     def names(self) -> list[str]:
         """Of all blocks, the front's first."""
         both = self.front + self.blocks
         return [both[i : i + DIGEST_BYTES].hex() for i in range(0, len(both), DIGEST_BYTES)]
+
+    def places(self) -> list[tuple[int, int]]:
+        """(offset, length) of all blocks while it arrives: the encrypted front after the rest."""
+        plan = self.plan
+        moved = [(self.size + offset, length) for offset, length in plan.front]
+        return [*moved, *plan.blocks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +162,6 @@ class Outgoing:
         self.plain_front = plain_front
         self.sealed_front = sealed_front
         self._descriptor = descriptor
-        self._stamp = _stamp(descriptor)
         self.names: Sequence[str] = notice.names()
         plan = notice.plan
         self._front = dict(zip(self.names, plan.front, strict=False))
@@ -152,6 +170,10 @@ class Outgoing:
 
     def size(self, name: str) -> int:
         return self._place(name)[1]
+
+    @property
+    def secret(self) -> bytes:
+        return self.notice.secret
 
     @property
     def total(self) -> int:
@@ -163,11 +185,14 @@ class Outgoing:
             offset, length = self._front[name]
             return self.sealed_front[offset : offset + length]
         offset, length = self._body[name]
-        buffer = bytearray(length)
-        pread_exactly(self._descriptor, memoryview(buffer), offset)
-        if _stamp(self._descriptor) != self._stamp:
+        data = os.pread(self._descriptor, length, offset)
+        while 0 < len(data) < length:
+            piece = os.pread(self._descriptor, length - len(data), offset + len(data))
+            data = data + piece if piece else b""
+        # Not by the file's time: a write of the same tick, or through a mapping, keeps that.
+        if leaf_digest(data).hex() != name:
             raise TamperError(f"{self.path} changed while it was being sent", hint="send it again")
-        return bytes(buffer)
+        return data
 
     def _place(self, name: str) -> tuple[int, int]:
         return self._front[name] if name in self._front else self._body[name]
@@ -178,23 +203,25 @@ class Outgoing:
         path: Path,
         descriptor: int,
         *,
-        body: int,
-        package: str,
+        front: Front,
         progress: Callable[[int, int], None] | None = None,
     ) -> Outgoing:
-        """List a package's blocks under a new front key. The descriptor stays the caller's."""
-        size = os.fstat(descriptor).st_size
+        """List a package's blocks under a new front key. The descriptor stays the caller's.
+
+        `front` was verified, and is what travels: in the file it may be half written, with the
+        whole of it in the journal of a change that was interrupted.
+        """
+        plain = _front_bytes(front)
+        body, size = len(plain), front.header.size
         block_bytes = block_bytes_for(size)
         plan = Plan.of(body=body, size=size, block_bytes=block_bytes)
-        front = bytearray(body)
-        pread_exactly(descriptor, memoryview(front), 0)
         key = os.urandom(KEY_BYTES)
-        sealed = front_message(key, body).seal_whole(bytes(front))
+        sealed = front_message(key, body).seal_whole(plain)
         notice = Notice(
             kind="shipment",
             format=1,
             file=file_name(path),
-            package=package,
+            package=front.header.core.package,
             size=size,
             body=body,
             block_bytes=block_bytes,
@@ -202,7 +229,7 @@ class Outgoing:
             front=b"".join(leaf_digest(sealed[a : a + n]) for a, n in plan.front),
             blocks=digests(descriptor, plan.blocks, progress=progress),
         )
-        return cls(path, descriptor, notice, plain_front=bytes(front), sealed_front=sealed)
+        return cls(path, descriptor, notice, plain_front=plain, sealed_front=sealed)
 
     def with_front(self, notice: Notice, sealed_front: bytes) -> Outgoing:
         """The same package under the notice of an earlier attempt."""
@@ -243,6 +270,8 @@ def digests(
     return b"".join(results)
 
 
-def _stamp(descriptor: int) -> tuple[int, int]:
-    facts = os.fstat(descriptor)
-    return facts.st_size, facts.st_mtime_ns
+def _front_bytes(front: Front) -> bytes:
+    """All that stands before the body: there is one encoding of everything in it."""
+    text = canonical.encode(front.envelope)
+    written = layout.fixed(front.lengths) + text + front.stanzas
+    return written + bytes(front.header.body - len(written))

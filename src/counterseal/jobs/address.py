@@ -8,6 +8,7 @@ mqtts://[USER@]HOST:PORT    a broker over TLS; ?ca=FILE &password-file=FILE &cer
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,7 @@ __all__ = ["Place", "address_of", "addresses_of", "open_rendezvous", "open_trans
 
 HTTPS_PORT: Final = 8443
 MQTT_PORT: Final = 8883
+_SESSION: Final = "mqtt-session"
 _OPTIONS: Final = {
     "https": frozenset[str](),
     "mqtts": frozenset({"ca", "password-file", "cert", "key"}),
@@ -90,8 +92,14 @@ def parse(via: str) -> Place:
     )
 
 
-def open_transport(via: str, *, by: Identity, book: PartnerBook) -> Transport:
-    """Open the transport that an address names; close it after use."""
+def open_transport(
+    via: str, *, by: Identity, book: PartnerBook, keep_letters: bool = False
+) -> Transport:
+    """Open the transport that an address names; close it after use.
+
+    `keep_letters`: a broker keeps our letters while we are away. One process at a time for each
+    identity: for who receives, not for who sends.
+    """
     place = parse(via)
     if place.scheme == "file":
         from counterseal.exchange.transports.folder import FolderTransport
@@ -103,7 +111,7 @@ def open_transport(via: str, *, by: Identity, book: PartnerBook) -> Transport:
         return BucketTransport(place.path)
     if place.scheme == "https":
         return _https(place, by=by, book=book)
-    return _mqtts(place)
+    return _mqtts(place, by=by, keep_letters=keep_letters)
 
 
 def open_rendezvous(
@@ -136,7 +144,7 @@ def _https(place: Place, *, by: Identity, book: PartnerBook) -> HttpsTransport:
     return HttpsTransport(place.host, place.port, by=by, server=server, partners=partners)
 
 
-def _mqtts(place: Place) -> Transport:
+def _mqtts(place: Place, *, by: Identity, keep_letters: bool) -> Transport:
     from counterseal.exchange.transports.mqtt.transport import MqttTransport
 
     password = None
@@ -154,7 +162,19 @@ def _mqtts(place: Place) -> Transport:
         username=place.user,
         password=password,
         certificate=(files["cert"], files["key"]) if "cert" in files else None,
+        session=_session(by),
+        keep_letters=keep_letters,
     )
+
+
+def _session(by: Identity) -> str:
+    """The secret that our sessions at brokers are named by, made when it is first needed."""
+    with by.store.exclusive():
+        protected = by.store.get(_SESSION, by.history.identity)
+        if protected is None:
+            protected = by.protect(os.urandom(16).hex().encode(), label=_SESSION)
+            by.store.put(_SESSION, by.history.identity, protected)
+    return by.unprotect(protected, label=_SESSION).decode()
 
 
 def address_of(partner: str, via: str | None, *, store: Store) -> str:

@@ -15,10 +15,11 @@ from counterseal.crypto.derive import bind
 from counterseal.crypto.digest import sha256
 from counterseal.errors import CountersealError, PeerMisbehaved
 from counterseal.exchange.boxes import box
+from counterseal.exchange.letter import LIFETIME
 from counterseal.exchange.sealing import open_sealed_message, seal_message
 from counterseal.exchange.sent import SentBook
 from counterseal.trust.directory.bundle import DirectoryBundle
-from counterseal.trust.prekeys import prekey_id
+from counterseal.trust.prekeys import LAST_RESORT_ARRIVAL, prekey_id
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message, Timestamp
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner, PartnerBook
 
-__all__ = ["letter_prekey", "look_up", "meet", "put_up"]
+__all__ = ["letter_lifetime", "letter_prekey", "look_up", "meet", "put_up"]
 
 RENEWAL: Final = timedelta(hours=12)  # of seven days that a directory lasts
 _PUT_UP: Final = "directory-put-up"
@@ -127,3 +128,13 @@ def letter_prekey(partner: Partner, *, by: Identity, at: datetime) -> tuple[str,
     """Their last-resort prekey: what gives letters forward secrecy without using any up."""
     last = SentBook(by).last_resort_for(partner, at=at)
     return None if last is None else (prekey_id(last), last.key())
+
+
+def letter_lifetime(
+    partner: Partner, prekey: tuple[str, SealKey] | None, *, at: datetime
+) -> timedelta:
+    """No letter outlives the prekey that opens it: its receiver deletes that in time."""
+    bundle = partner.prekeys
+    if prekey is None or bundle is None or bundle.last_resort is None:
+        return LIFETIME
+    return min(LIFETIME, bundle.last_resort.expires + LAST_RESORT_ARRIVAL - canonical.timestamp(at))

@@ -3,7 +3,7 @@
 For each letter that waits in the box of one of our partners:
 1. It is read by the rules of `letter`. One that was processed before is answered again and
    taken away; one that is not genuine or has ended is taken away; one whose sender's card we do
-   not know yet, or no longer trust, stays.
+   not know yet, or no longer trust, stays, and so does one of a newer version.
 2. A receipt is noted. A shipment's blocks are fetched into a hidden file. What goes wrong on
    the way (a block missing or changed, no room here) is no fault of the letter: it stays.
 3. When all are there: the header is the sender's and in force, the package is sealed for us,
@@ -34,6 +34,7 @@ from counterseal.errors import (
     TamperError,
     TimedOut,
     TrustError,
+    UnknownVersion,
 )
 from counterseal.exchange import letter as letters
 from counterseal.exchange import reader, stanza, workers
@@ -45,7 +46,7 @@ from counterseal.exchange.payload import pread_exactly
 from counterseal.exchange.receipt import Receipt
 from counterseal.exchange.shipment import Notice, digests
 from counterseal.exchange.transports import NoBlocks, silent
-from counterseal.jobs.contact import letter_prekey
+from counterseal.jobs.contact import letter_lifetime, letter_prekey
 from counterseal.wire import canonical
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner
 
-__all__ = ["Arrived", "Confirmed", "Event", "Refused", "await_receipt", "receive"]
+__all__ = ["Arrived", "Confirmed", "Event", "Refused", "await_receipt", "listen", "receive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,12 @@ def receive(
         if sender is None:
             continue
         yield from _process(waiting, sender, folder, by=by, via=via, at=now(), progress=progress)
+
+
+def listen(*, by: Identity, to: Partner, via: Transport) -> None:
+    """Begin to hear letters of `to`, before sending what they will answer; nothing is processed."""
+    for _ in via.waiting([box(to.identity, by.history.identity)], wait=0.0):
+        pass
 
 
 def await_receipt(
@@ -182,7 +189,8 @@ def _process(
         letter = letters.read(waiting.data, by=by, sender=sender.history, at=at)
         event = _accept(letter, waiting, sender, folder, by=by, via=via, at=at, progress=progress)
     except (TamperError, FormatError, Ended) as error:
-        yield Refused(sender.name, error, removed=_take_away(waiting, via))
+        upgrade = isinstance(error, UnknownVersion)
+        yield Refused(sender.name, error, removed=not upgrade and _take_away(waiting, via))
         return
     except CountersealError as error:
         yield Refused(sender.name, error, removed=False)
@@ -357,13 +365,15 @@ def _send_receipt(
     """False if the way back is closed: then the letter stays, and the next call tries again."""
     body = canonical.encode(Receipt.of(letter, notice, at=at))
     try:
+        prekey = letter_prekey(sender, by=by, at=at)
         _, data = letters.write(
             "receipt",
             body,
             by=by,
             to=sender.history,
             at=at,
-            prekey=letter_prekey(sender, by=by, at=at),
+            prekey=prekey,
+            lifetime=letter_lifetime(sender, prekey, at=at),
         )
         via.deliver(box(by.history.identity, sender.identity), data, NoBlocks())
     except CountersealError:

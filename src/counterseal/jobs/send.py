@@ -16,7 +16,7 @@ from counterseal.exchange.outbox import Outbox, Posted
 from counterseal.exchange.receipt import notice_digest
 from counterseal.exchange.shipment import Outgoing
 from counterseal.exchange.transports import silent
-from counterseal.jobs.contact import letter_prekey
+from counterseal.jobs.contact import letter_lifetime, letter_prekey
 from counterseal.jobs.open import read_package_front
 from counterseal.wire import canonical
 
@@ -76,13 +76,15 @@ def send(
         else:
             outgoing = fresh
             body = canonical.encode(outgoing.notice)
+            prekey = letter_prekey(to, by=by, at=at)
             letter, data = letters.write(
                 "shipment",
                 body,
                 by=by,
                 to=to.history,
                 at=at,
-                prekey=letter_prekey(to, by=by, at=at),
+                prekey=prekey,
+                lifetime=letter_lifetime(to, prekey, at=at),
             )
             identifier = letter.id
             outbox.keep(outgoing, letter=letter, data=data, to=to.history, at=at)

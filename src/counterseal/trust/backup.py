@@ -1,13 +1,16 @@
 """One encrypted file from which an identity comes back after the machine is lost (SPEC 2.6).
 
-It holds the keys, the card history, the pinned partners and the high-water marks. It holds no
-one-time prekeys and no kept content keys: a backup that could open old packages would undo
-the forward secrecy that deleting those keys gave.
+It holds the keys, the card history, the pinned partners, the high-water marks and the last
+directories. It holds no prekeys and no kept content keys: a backup that could open old packages
+would undo the forward secrecy that deleting those keys gave.
+
+Of an identity in a token it holds everything but the P-256 halves, which nobody can copy: it comes
+back where that token is, and without it only its partners and marks do, for new keys (`recover`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from counterseal.errors import FormatError
 from counterseal.trust import atomic
@@ -15,20 +18,31 @@ from counterseal.trust.card import CardDocument
 from counterseal.trust.history import History
 from counterseal.trust.identity import Identity
 from counterseal.trust.keystores import file as keystore_file
-from counterseal.trust.keystores import keyring
+from counterseal.trust.keystores import places
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Message, Name, PrivateMessage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from counterseal.trust.home import Home
 
-__all__ = ["make", "restore"]
+__all__ = ["make", "restore", "restore_without_keys"]
 
-_KINDS: Final = ("partner", "seen", "opened", "sent-version", "spent-prekey")
+Kind: TypeAlias = Literal[
+    "partner",
+    "seen",
+    "opened",
+    "sent-version",
+    "spent-prekey",
+    "directory",
+    "directory-sent",
+    "directory-online",
+]
 
 
 class _Record(Message, frozen=True):
-    kind: Literal["partner", "seen", "opened", "sent-version", "spent-prekey"]
+    kind: Kind
     key: str
     value: bytes
 
@@ -46,7 +60,7 @@ def make(identity: Identity, passphrase: bytes) -> bytes:
     """Everything needed to be this identity again, encrypted under `passphrase`."""
     records = [
         _Record(kind=kind, key=key, value=value)
-        for kind in _KINDS
+        for kind in get_args(Kind)
         for key, value in identity.store.items(kind)
     ]
     backup = _Backup(
@@ -54,18 +68,39 @@ def make(identity: Identity, passphrase: bytes) -> bytes:
         format=1,
         name=identity.name,
         document=identity.history.document,
-        ring=keyring.pack(identity._ring),  # noqa: SLF001 - the same package keeps the key ring in
+        ring=places.pack(identity._ring),  # noqa: SLF001 - the same package keeps the key ring in
         records=tuple(records),
     )
     return keystore_file.encrypt(canonical.encode(backup), passphrase, kind="backup")
 
 
-def restore(data: bytes, passphrase: bytes, *, home: Home) -> Identity:
+def restore(
+    data: bytes, passphrase: bytes, *, home: Home, pin: bytes = b"", keystore: str = ""
+) -> Identity:
     """Put an identity back into `home`, under the backup's passphrase.
 
-    Raises FileExistsError if the home has keys of that name; with the card but without the
-    keys they are repaired. Records that are there already are kept: marks never move down.
+    Of one in a token the P-256 halves must be in that token still: `pin` opens it, `keystore`
+    names it if it is called otherwise here. Raises FileExistsError if the home has keys of that
+    name; with the card but without the keys they are repaired. Records that are there already
+    are kept: marks never move down.
     """
+    backup, history, folder = _opened(data, passphrase, home)
+    kept, ring = places.restore(
+        backup.ring, folder / "keystore.json", passphrase=passphrase, pin=pin, spec=keystore
+    )
+    _put_back(backup, history, home)
+    return Identity(history, ring, store=home.store, home=home, keystore=kept)
+
+
+def restore_without_keys(data: bytes, passphrase: bytes, *, home: Home) -> History:
+    """Put back all but the keys, because their token is lost. `Identity.recover` comes next."""
+    backup, history, _ = _opened(data, passphrase, home)
+    _put_back(backup, history, home)
+    return history
+
+
+def _opened(data: bytes, passphrase: bytes, home: Home) -> tuple[_Backup, History, Path]:
+    """The backup, our newest history, and the folder for both."""
     secret = keystore_file.decrypt(data, passphrase, kind="backup", limit=limits.BACKUP_BYTES)
     backup = canonical.decode(secret, _Backup, limit=limits.BACKUP_BYTES, what="backup")
     history = History.verify(backup.document)
@@ -80,11 +115,13 @@ def restore(data: bytes, passphrase: bytes, *, home: Home) -> Identity:
         older, newer = sorted((here, history), key=lambda one: len(one.cards))
         history = History.verify(newer.document, pinned=older)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keystore = keystore_file.FileKeystore(folder / "keystore.json")
-    keystore.save(keyring.unpack(backup.ring), passphrase)
+    return backup, history, folder
+
+
+def _put_back(backup: _Backup, history: History, home: Home) -> None:
     with home.store.exclusive():
         for record in backup.records:
             if home.store.get(record.kind, record.key) is None:
                 home.store.put(record.kind, record.key, record.value)
-    atomic.write_whole(folder / "card.json", history.document.encode())
-    return Identity.load(backup.name, home=home, passphrase=passphrase)
+    card = home.identity_folder(backup.name) / "card.json"
+    atomic.write_whole(card, history.document.encode())

@@ -7,25 +7,29 @@ for our own store. No private byte comes out.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from counterseal.errors import (
+    CountersealError,
     ExpiredKey,
     FormatError,
     RevokedKey,
+    TrustError,
     UnknownPartner,
 )
 from counterseal.trust import atomic, prekeys, recovery, signed, succession
 from counterseal.trust.card import CardDocument, Recovery
 from counterseal.trust.history import History
-from counterseal.trust.keystores.file import FileKeystore
+from counterseal.trust.keystores import places
 from counterseal.trust.keystores.keyring import Generation, KeyRing
 from counterseal.trust.prekeystore import PrekeyStore
 from counterseal.trust.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from counterseal.crypto.agreement import Opener
     from counterseal.crypto.signing import Signer
@@ -68,37 +72,46 @@ class Identity:
         home: Home | None = None,
         passphrase: bytes = b"",
         hardware: bool = False,
+        keystore: str = places.FILE,
         recovery: Recovery = recovery.NO_RECOVERY,
         at: datetime | None = None,
     ) -> Identity:
         """Make new keys. Without `home` they live as long as this object does.
 
-        With `home` they are kept there, encrypted under `passphrase` (1 to 4096 bytes).
+        With `home` they are kept there, encrypted under `passphrase` (1 to 4096 bytes); or, with
+        `keystore="pkcs11:token=NAME"` or `"tpm:"`, in a token of which `passphrase` is the PIN.
         `hardware` takes the P-256 halves that tokens can hold. Raises FormatError for a name
         other than 1 to 64 of a-z 0-9 . _ -, FileExistsError if the home has it already.
         """
         check_name(name)
-        keys = Generation.create(hardware=hardware)
-        card, history = succession.first(name, keys, recovery=recovery, at=at or _now())
-        ring = KeyRing.create(card, keys)
         if home is None:
-            return cls(history, ring, store=Store())
+            if keystore != places.FILE:
+                raise ValueError("an identity in a token needs a home for its other half")
+            keys = Generation.create(hardware=hardware)
+            card, history = succession.first(name, keys, recovery=recovery, at=at or _now())
+            return cls(history, KeyRing.create(card, keys), store=Store())
         home.ensure()
         folder = home.identity_folder(name)
         if (folder / "card.json").exists():
             raise FileExistsError(f"an identity named {name} exists in {home.path}")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keystore = FileKeystore(folder / "keystore.json")
-        keystore.save(ring, passphrase)
-        identity = cls(history, ring, store=home.store, home=home, keystore=keystore)
-        identity._write_card()  # last: an identity exists when its card does
+        kept = places.new(keystore, folder / "keystore.json", name=name)
+        with kept.new_keys(passphrase, hardware=hardware) as keys:
+            card, history = succession.first(name, keys, recovery=recovery, at=at or _now())
+            ring = KeyRing.create(card, keys)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kept.save(ring, passphrase)
+            identity = cls(history, ring, store=home.store, home=home, keystore=kept)
+            identity._write_card()  # last: an identity exists when its card does
         return identity
 
     @classmethod
     def load(cls, name: str, *, home: Home, passphrase: bytes) -> Identity:
-        """Unlock an identity of `home`; Argon2id takes about 0.2 s of CPU."""
+        """Unlock an identity of `home`; Argon2id takes about 0.2 s of CPU.
+
+        Of one in a token `passphrase` is the PIN; the session with it lasts until `close`.
+        """
         history = cls.load_history(name, home=home)
-        keystore = FileKeystore(home.identity_folder(name) / "keystore.json")
+        keystore = cls.keystore_of(name, home=home)
         ring = keystore.load(passphrase)
         return cls(history, ring, store=home.store, home=home, keystore=keystore)
 
@@ -110,31 +123,44 @@ class Identity:
         home: Home,
         passphrase: bytes,
         recovery_keys: Sequence[Signer],
+        keystore: str = "",
         at: datetime | None = None,
     ) -> Identity:
         """Make new keys when the old ones are lost: enough recovery keys sign the new card.
 
         `history` is our newest card, from the home or from any partner. The new keystore
-        replaces the old one under `passphrase`. What only the old keys could read is gone:
+        replaces the old one under `passphrase`; `keystore` says where its keys are (as for
+        `create`; default: where they were). What only the old keys could read is gone:
         packages sealed to them, prekeys, kept content keys. Raises RolledBack if the home has a
         newer card of ours: going on from an older one would be a fork.
         """
         if history.name in home.identities():
             here = cls.load_history(history.name, home=home)
             history = History.verify(history.document, pinned=here)
-        keys = Generation.create(hardware=history.newest.card.signing.suite.startswith("p256"))
-        card, renewed = succession.next_card(history, keys, by=recovery_keys, at=at or _now())
-        home.ensure()
         folder = home.identity_folder(history.name)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keystore = FileKeystore(folder / "keystore.json")
-        ring = KeyRing.create(card, keys)
-        identity = cls(renewed, ring, store=home.store, home=home, keystore=keystore)
-        keystore.save(ring, passphrase)
-        identity._write_card()
-        for prekey in identity.prekeys.ids():  # nobody can read them any more
-            identity.prekeys.delete(prekey)
+        path = folder / "keystore.json"
+        spec = keystore or cls.keystore_spec(history.name, home=home)
+        kept = places.new(spec, path, name=history.name)
+        with kept.new_keys(passphrase, hardware=_in_hardware(history)) as keys:
+            card, renewed = succession.next_card(history, keys, by=recovery_keys, at=at or _now())
+            ring = KeyRing.create(card, keys)
+            home.ensure()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            identity = cls(renewed, ring, store=home.store, home=home, keystore=kept)
+            kept.save(ring, passphrase)
+            identity._write_card()
+        identity.prekeys.delete_all()  # nobody can read them any more
         return identity
+
+    @staticmethod
+    def keystore_of(name: str, *, home: Home) -> Keystore:
+        """Where the keys of an identity are, without unlocking them."""
+        return places.at(home.identity_folder(name) / "keystore.json")
+
+    @staticmethod
+    def keystore_spec(name: str, *, home: Home) -> str:
+        """What `create` was told as `keystore`, in full."""
+        return places.spec_of(home.identity_folder(name) / "keystore.json")
 
     @staticmethod
     def load_history(name: str, *, home: Home) -> History:
@@ -179,6 +205,10 @@ class Identity:
     def signer(self, *, at: datetime) -> Signer:
         return self._ring.signer(self.current(at=at).key_id)
 
+    def signer_of(self, card: str) -> Signer:
+        """Of one of our cards, perhaps a replaced one; BadCiphertext if its keys are gone."""
+        return self._ring.signer(card)
+
     def sign_statement(self, message: bytes, *, at: datetime) -> bytes:
         return self._ring.sign_statement(self.current(at=at).key_id, message)
 
@@ -197,7 +227,7 @@ class Identity:
     def make_prekeys(self, partner: History, count: int, *, at: datetime) -> Envelope:
         """Make one-time prekeys for one partner and remember their private halves."""
         self.current(at=at)
-        self.prekeys.delete_expired(at=at - prekeys.LATEST_ARRIVAL)
+        self.prekeys.delete_outlived(at=at, kind="one-time")
         bundle, keys = prekeys.generate(self.history, partner, count, at=at)
         self.prekeys.add(bundle, keys)
         return self.sign(bundle, prekeys.PREKEYS_TYPE, at=at)
@@ -208,19 +238,27 @@ class Identity:
         passphrase: bytes = b"",
         recovery_keys: Sequence[Signer] = (),
         recovery: Recovery | None = None,
+        keystore: str = "",
         at: datetime | None = None,
     ) -> None:
         """Replace the keys. The old key signs the new card, or enough `recovery_keys` do.
 
         `recovery` replaces the recovery keys from here on. The old private keys stay, so that
-        packages on their way can be opened, until `forget_old_keys`.
+        packages on their way can be opened, until `forget_old_keys`. `keystore` moves an
+        identity from a file into a token, whose PIN `passphrase` then is.
         """
         at = at or _now()
         newest = self.history.newest
-        keys = Generation.create(hardware=newest.card.signing.suite.startswith("p256"))
-        by: Sequence[Signer] = recovery_keys or [self._ring.signer(newest.key_id)]
-        card, history = succession.next_card(self.history, keys, by=by, at=at, recovery=recovery)
-        self._replace(history, self._ring.with_generation(card, keys), passphrase)
+        kept = self._moved(keystore) if keystore else self._keystore
+        with _new_keys(kept, passphrase, hardware=_in_hardware(self.history)) as keys:
+            by = recovery_keys or [self._ring.signer(newest.key_id)]
+            card, history = succession.next_card(
+                self.history, keys, by=by, at=at, recovery=recovery
+            )
+            self._replace(history, self._ring.with_generation(card, keys), passphrase, kept)
+        if kept is not None:
+            with suppress(CountersealError):  # made up for with the next change
+                kept.sweep()
 
     def revoke(
         self,
@@ -239,22 +277,53 @@ class Identity:
     def forget_old_keys(self, *, passphrase: bytes = b"") -> int:
         """Delete the private keys behind replaced cards; returns how many."""
         old = [card for card in self._ring.cards if card != self.key_id]
-        self._replace(self.history, self._ring.without(old), passphrase)
+        self._replace(self.history, self._ring.without(old), passphrase, self._keystore)
+        if self._keystore is not None:
+            try:
+                self._keystore.sweep()
+            except CountersealError as error:
+                raise TrustError(
+                    "the old keys are forgotten here, but could not be destroyed in their token",
+                    hint="counterseal id forget-old-keys once more, with the token in its place",
+                ) from error
         return len(old)
 
     def change_passphrase(self, new: bytes) -> None:
         if self._keystore is None:
             raise RuntimeError("this identity is not kept in a home")
-        self._keystore.save(self._ring, new)
+        self._use(self.history, self._keystore.change_passphrase(self._ring, new))
 
-    def _replace(self, history: History, ring: KeyRing, passphrase: bytes) -> None:
+    def close(self) -> None:
+        """End the session with the token, if the keys are in one; they answer no more."""
         if self._keystore is not None:
+            self._keystore.close()
+
+    def _moved(self, spec: str) -> Keystore:
+        if self._home is None or self._keystore is None:
+            raise RuntimeError("this identity is not kept in a home")
+        if spec == places.FILE or self._keystore.asks_for == "PIN":
+            raise TrustError(
+                "keys cannot leave a token, so an identity in one cannot move",
+                hint="counterseal id recover --keystore makes new ones elsewhere",
+            )
+        return places.new(
+            spec, self._home.identity_folder(self.name) / "keystore.json", name=self.name
+        )
+
+    def _replace(
+        self, history: History, ring: KeyRing, passphrase: bytes, keystore: Keystore | None
+    ) -> None:
+        if keystore is not None:
             if not passphrase:
                 raise ValueError("the passphrase is needed to store the changed keys")
-            self._keystore.save(ring, passphrase)  # first: a card without keys would be useless
+            keystore.save(ring, passphrase)  # first: a card without keys would be useless
+        self._keystore = keystore
+        self._use(history, ring)
+        self._write_card()
+
+    def _use(self, history: History, ring: KeyRing) -> None:
         self.history, self._ring = history, ring
         self.prekeys = PrekeyStore(self.store, ring, owner=history.identity)
-        self._write_card()
 
     def _write_card(self) -> None:
         if self._home is not None:
@@ -271,6 +340,18 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be a name",
             hint="1 to 64 characters: a-z, 0-9, dot, hyphen, underscore",
         )
+
+
+def _new_keys(
+    kept: Keystore | None, passphrase: bytes, *, hardware: bool
+) -> AbstractContextManager[Generation]:
+    if kept is None:
+        return nullcontext(Generation.create(hardware=hardware))
+    return kept.new_keys(passphrase, hardware=hardware)
+
+
+def _in_hardware(history: History) -> bool:
+    return history.newest.card.signing.suite.startswith("p256")
 
 
 def _now() -> datetime:

@@ -14,7 +14,7 @@ from typing import Final
 from counterseal.crypto.digest import equal
 from counterseal.errors import TrustError
 
-__all__ = ["digits", "matches", "words"]
+__all__ = ["digits", "matches", "word_list", "words"]
 
 WORDS: Final = 8
 WORD_BITS: Final = 11
@@ -22,7 +22,8 @@ DIGITS: Final = 30
 
 
 @cache
-def _word_list() -> tuple[str, ...]:
+def word_list() -> tuple[str, ...]:
+    """The 2048 English words of BIP-39."""
     text = resources.files("counterseal.trust").joinpath("words.txt").read_text("ascii")
     return tuple(text.split())
 
@@ -30,7 +31,7 @@ def _word_list() -> tuple[str, ...]:
 def words(key_id: str) -> str:
     """Eight words, joined by hyphens."""
     number = int(key_id, 16)
-    listed = _word_list()
+    listed = word_list()
     top = 256 - WORDS * WORD_BITS
     chosen = number >> top
     shifts = range((WORDS - 1) * WORD_BITS, -1, -WORD_BITS)

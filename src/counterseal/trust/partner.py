@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
-from counterseal.errors import FormatError, RolledBack, UnknownPartner
+from counterseal.errors import ExpiredKey, FormatError, RolledBack, UnknownPartner
 from counterseal.trust import keyid, prekeys
 from counterseal.trust.card import CardDocument
+from counterseal.trust.directory.known import Known
 from counterseal.trust.history import History
 from counterseal.trust.identity import check_name
 from counterseal.wire import canonical, limits
@@ -18,23 +19,31 @@ from counterseal.wire.dsse import Envelope
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from counterseal.trust.directory.bundle import DirectoryBundle
     from counterseal.trust.prekeys import PrekeyBundle
     from counterseal.trust.store import Store
 
 __all__ = ["Partner", "PartnerBook"]
 
 _KIND: Final = "partner"
+_DIRECTORY: Final = "directory"
 
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """A pinned history under the name we call it by, with the prekeys it made for us."""
+    """A pinned history under the name we call it by, with the prekeys it made for us.
+
+    `fresh_until`: when the last directory of theirs ends; None if they never gave one. `urls`:
+    where they said in it that they receive mail.
+    """
 
     name: str
     history: History
     pinned: datetime
     prekeys: PrekeyBundle | None = None
     prekeys_envelope: Envelope | None = None
+    fresh_until: datetime | None = None
+    urls: tuple[str, ...] = ()
 
     @classmethod
     def pin(
@@ -67,6 +76,19 @@ class Partner:
     def identity(self) -> str:
         return self.history.identity
 
+    def usable(self, *, at: datetime, overdue: timedelta = timedelta(0)) -> None:
+        """Raise ExpiredKey if their directory ended more than `overdue` ago.
+
+        They promised news within that time. It may be a revocation that somebody holds back, so
+        silence is not taken for good news. Partners who never gave a directory are not judged.
+        """
+        if self.fresh_until is not None and at >= self.fresh_until + overdue:
+            raise ExpiredKey(
+                f'there is no news of "{self.name}": their directory ended on '
+                f"{self.fresh_until:%Y-%m-%d %H:%M} UTC",
+                hint="counterseal receive brings the newest; if there is none, talk to them",
+            )
+
     def refreshed(self, document: CardDocument) -> Partner:
         """With a newer history; raises RolledBack unless it continues the pinned one."""
         return replace(self, history=History.verify(document, pinned=self.history))
@@ -86,6 +108,8 @@ class _Record(Message, frozen=True):
     document: CardDocument
     pinned: Timestamp
     prekeys: Envelope | None
+    fresh_until: Timestamp | None
+    urls: tuple[str, ...]
 
 
 class PartnerBook:
@@ -136,10 +160,51 @@ class PartnerBook:
             self._put(partner)
         return partner
 
+    def update_directory(
+        self, name: str, bundle: DirectoryBundle, *, us: History, at: datetime
+    ) -> tuple[Partner, Partner]:
+        """Take over a directory that they made for us; returns before and after.
+
+        All of it or nothing: a newer card, prekeys, addresses, and the marks against older ones.
+        """
+        from counterseal.trust.directory import reader
+
+        with self._store.exclusive():
+            before = self.get(name)
+            place = f"{before.identity}/{us.identity}"
+            stored = self._store.get(_DIRECTORY, place)
+            update = reader.update(
+                bundle,
+                us=us.identity,
+                pinned=before.history,
+                known=None if stored is None else Known.parse(stored),
+                at=at,
+            )
+            after = replace(before, history=update.history)
+            if update.prekeys is not None and not _older(update.prekeys, before.prekeys):
+                after = after.with_prekeys(update.prekeys, us=us, at=at)
+            if update.known is not None:
+                # Several of our identities may share this home: the freshest news counts for all.
+                known = [update.known.fresh_until, before.fresh_until or update.known.fresh_until]
+                urls = () if update.contact is None else update.contact.urls
+                after = replace(after, fresh_until=max(known), urls=urls)
+                self._store.put(_DIRECTORY, place, update.known.encode())
+            self._put(after)
+        return before, after
+
+    def usable(self, name: str, *, at: datetime, overdue: timedelta = timedelta(0)) -> Partner:
+        """`get`, and raise ExpiredKey if news of them is overdue."""
+        partner = self.get(name)
+        partner.usable(at=at, overdue=overdue)
+        return partner
+
     def remove(self, name: str) -> None:
         with self._store.exclusive():
-            self.get(name)
+            partner = self.get(name)
             self._store.delete(_KIND, name)
+            for place, _ in self._store.items(_DIRECTORY):
+                if place.startswith(f"{partner.identity}/"):
+                    self._store.delete(_DIRECTORY, place)
 
     def _put(self, partner: Partner) -> None:
         record = _Record(
@@ -149,6 +214,8 @@ class PartnerBook:
             document=partner.history.document,
             pinned=partner.pinned,
             prekeys=partner.prekeys_envelope,
+            fresh_until=partner.fresh_until,
+            urls=partner.urls,
         )
         self._store.put(_KIND, partner.name, canonical.encode(record))
 
@@ -169,4 +236,23 @@ class PartnerBook:
                 limit=limits.PREKEY_BUNDLE_BYTES,
                 what="prekey bundle",
             )
-        return Partner(record.name, history, record.pinned, bundle, record.prekeys)
+        return Partner(
+            record.name,
+            history,
+            record.pinned,
+            bundle,
+            record.prekeys,
+            record.fresh_until,
+            record.urls,
+        )
+
+
+def _older(envelope: Envelope, held: PrekeyBundle | None) -> bool:
+    """A bundle handed over by other means may be newer than the one in a directory."""
+    offered = canonical.decode(
+        envelope.payload,
+        prekeys.PrekeyBundle,
+        limit=limits.PREKEY_BUNDLE_BYTES,
+        what="prekey bundle",
+    )
+    return held is not None and offered.created < held.created

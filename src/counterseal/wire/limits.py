@@ -37,3 +37,12 @@ SNAPSHOT_BYTES: Final = 16 * KIB
 TARGETS_BYTES: Final = 64 * KIB
 CONTACT_BYTES: Final = 16 * KIB
 CONTACT_URLS: Final = 8
+
+# Meeting a partner (SPEC 2.9, 2.10)
+PAIRING_MESSAGE_BYTES: Final = LETTER_BYTES  # about 20 KiB; a card after 256 rotations is 3 MiB
+PAIRING_CONTACT_BYTES: Final = 64 * KIB  # a relay's address and card
+INVITATION_BYTES: Final = KIB
+CERTIFIED_BYTES: Final = CARD_DOCUMENT_BYTES + 256 * KIB  # with the chain
+CERTIFICATE_BYTES: Final = 32 * KIB  # ML-DSA-87 comes to 8 KiB
+CERTIFICATES: Final = 8
+PEM_BYTES: Final = MIB

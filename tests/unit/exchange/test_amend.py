@@ -2,6 +2,7 @@ import os
 import threading
 
 import pytest
+from notices import Desk
 from workshop import AT, DAY, PASSPHRASE, Parts, opened
 
 from counterseal.crypto.digest import sha256
@@ -10,6 +11,7 @@ from counterseal.exchange import amend, reader
 from counterseal.exchange.sent import SentBook
 from counterseal.jobs.recipients import add_recipient
 from counterseal.trust.identity import Identity
+from counterseal.trust.prekeys import prekey_id
 
 
 def add(bench, path, to=None, **more):
@@ -52,6 +54,17 @@ def test_with_a_prekey(bench):
     with bench.open(path, by=bench.bank) as package:
         assert package.forward_secret
     assert SentBook(bench.lab).prekey_for(partner, at=AT) is None
+
+
+def test_with_a_last_resort(bench):
+    desk = Desk(bench.cast)
+    lab = desk.take(desk.make(prekeys=1))
+    SentBook(bench.clinic).spend([prekey_id(lab.prekeys.keys[0])])
+    for _ in range(2):
+        path = bench.seal({"w": b"1"}, by=bench.clinic, to=[bench.bank])
+        add_recipient(path, by=bench.clinic, to=lab, at=AT)
+        with bench.open(path, by=bench.lab, sender=bench.clinic) as package:
+            assert package.forward_secrecy == "last-resort"
 
 
 def test_who_may_not(bench):

@@ -1,9 +1,12 @@
 import pytest
+from notices import Desk
 from workshop import AT, DAY
 
 from counterseal.errors import CountersealError, RolledBack, TrustError
 from counterseal.exchange.keys import ContentKey
 from counterseal.exchange.sent import SentBook
+from counterseal.jobs.seal import seal
+from counterseal.trust.prekeys import prekey_id
 
 
 def test_versions_count_up_for_each_model(bench):
@@ -34,13 +37,37 @@ def test_prekeys_are_used_in_order_and_once(bench):
     assert sent.prekey_for(bench.cast.partner(bench.clinic), at=AT) is None
     assert sent.prekey_for(partner, at=AT) == 0
     assert sent.prekey_for(partner, at=AT + 91 * DAY) is None
-    from counterseal.trust.prekeys import prekey_id
-
     used = prekey_id(partner.prekeys.keys[0])
     sent.spend([used])
     assert sent.prekey_for(partner, at=AT) == 1
     with pytest.raises(CountersealError, match="same one-time prekey"):
         sent.spend([used])
+
+
+def test_the_last_resort_is_used_and_never_spent(bench):
+    desk = Desk(bench.cast)
+    lab, sent = desk.take(desk.make(prekeys=1)), SentBook(bench.clinic)
+    last = sent.last_resort_for(lab, at=AT)
+    assert last == lab.prekeys.last_resort.key
+    assert sent.prekey_for(lab, at=AT) == 0, "one-time prekeys go first"
+    receipts = [seal_for(bench, lab, at=AT + day * DAY) for day in (0, 1, 2, 14, 15)]
+    assert [r.forward_secret for r in receipts] == [("lab",), (), (), (), ()]
+    assert [r.last_resort for r in receipts] == [(), ("lab",), ("lab",), ("lab",), ()]
+    spent = [key for key, _ in bench.clinic.store.items("spent-prekey")]
+    assert spent == [prekey_id(lab.prekeys.keys[0])]
+
+
+def seal_for(bench, partner, *, at):
+    source = bench.model(b"weights")
+    output = bench.path(".sealed")
+    return seal(source, by=bench.clinic, to=partner, output=output, at=at, overdue=30 * DAY)
+
+
+def test_no_last_resort_where_none_was_given(bench):
+    sent = SentBook(bench.lab)
+    assert sent.last_resort_for(bench.cast.partner(bench.clinic), at=AT) is None
+    partner = bench.cast.with_prekeys(bench.clinic, bench.lab, 1)
+    assert sent.last_resort_for(partner, at=AT) is None
 
 
 def test_prekeys_of_a_replaced_card_are_not_used(bench):

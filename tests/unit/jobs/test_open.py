@@ -1,8 +1,10 @@
 import pytest
-from workshop import AT, CHEAP, PASSPHRASE, open_descriptors
+from notices import Desk
+from workshop import AT, CHEAP, DAY, PASSPHRASE, open_descriptors
 
 from counterseal.errors import BadCiphertext, ReplayedMessage
 from counterseal.jobs.open import open_sealed
+from counterseal.trust.prekeys import prekey_id
 from counterseal.trust.store import Store
 
 
@@ -77,3 +79,32 @@ def test_what_is_used_up_is_used_up_once(bench):
     with pytest.raises(ReplayedMessage):
         second.close()
     second.close()
+
+
+def test_what_protects_a_package_from_later_theft_is_told_apart(bench):
+    desk = Desk(bench.cast)
+    lab = desk.take(desk.make(prekeys=1))
+    kinds = []
+    for day in (0, 1, 2, 15):
+        path = bench.seal(b"1", by=bench.clinic, to=[lab], at=AT + day * DAY, overdue=30 * DAY)
+        opening = {"by": bench.lab, "sender": bench.clinic, "at": AT + day * DAY}
+        with bench.open(path, **opening) as package:
+            kinds.append((package.forward_secrecy, package.forward_secret))
+    assert kinds == [
+        ("one-time", True),
+        ("last-resort", False),
+        ("last-resort", False),
+        ("none", False),
+    ]
+
+
+def test_opening_deletes_a_last_resort_whose_time_is_over(bench):
+    desk = Desk(bench.cast)
+    lab = desk.take(desk.make(prekeys=1))
+    name = prekey_id(lab.prekeys.last_resort.key)
+    for day, there in ((20, True), (22, False)):
+        at = AT + day * DAY
+        path = bench.seal(b"1", by=bench.clinic, to=[bench.cast.partner(bench.lab)], at=at)
+        with bench.open(path, by=bench.lab, sender=bench.clinic, at=at):
+            pass
+        assert (bench.lab.prekeys.kind(name) is not None) == there

@@ -10,13 +10,13 @@ KEY_ID = "0f8e35568d59649fb55fb0e5602dc678dc8910d6822beef4945aee0b5994ef05"
 
 
 def test_the_word_list_can_be_read_aloud() -> None:
-    listed = keyid._word_list()
+    listed = keyid.word_list()
     assert len(listed) == len(set(listed)) == 2**keyid.WORD_BITS
     assert all(word.isascii() and word.isalpha() and word.islower() for word in listed)
 
 
 def test_eight_words_are_the_first_88_bits() -> None:
-    listed = keyid._word_list()
+    listed = keyid.word_list()
     words = keyid.words(KEY_ID).split("-")
     assert len(words) == 8
     number = 0

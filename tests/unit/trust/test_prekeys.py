@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from counterseal.crypto.agreement import AgreementKey
@@ -67,8 +68,6 @@ def test_prekeys_are_of_the_suite_of_the_card(partner: History, now: datetime) -
 def test_a_bundle_that_names_a_key_twice_is_refused(
     first: History, partner: History, generations: Generations, made: Made, now: datetime
 ) -> None:
-    import msgspec
-
     doubled = msgspec.structs.replace(made[0], keys=(made[0].keys[0],) * 2)
     envelope = signed.sign(doubled, prekeys.PREKEYS_TYPE, by=[generations[0].signing])
     with pytest.raises(FormatError, match="twice"):
@@ -104,3 +103,78 @@ def test_another_key_ring_reads_nothing(generations: Generations, made: Made) ->
         stranger.opener(stranger.ids()[0], partner=made[0].partner)
     for _, value in store.items("prekey"):
         assert made[1][0].seeds()[1] not in value
+
+
+# --- the last resort -------------------------------------------------------------------------
+
+
+def with_last_resort(bundle: prekeys.PrekeyBundle, key: AgreementKey) -> prekeys.PrekeyBundle:
+    last = prekeys.LastResort(
+        key=AgreementPublic.of(key.public), expires=bundle.created + prekeys.LAST_RESORT_LIFETIME
+    )
+    return msgspec.structs.replace(bundle, last_resort=last)
+
+
+def test_a_bundle_may_have_a_last_resort(
+    first: History, partner: History, generations: Generations, made: Made, now: datetime
+) -> None:
+    assert made[0].last_resort is None, "by hand nobody would replace it"
+    bundle = with_last_resort(made[0], AgreementKey.generate())
+    envelope = signed.sign(bundle, prekeys.PREKEYS_TYPE, by=[generations[0].signing])
+    assert prekeys.verify(envelope, of=first, to=partner.identity, at=now) == bundle
+
+
+def test_the_last_resort_is_none_of_the_others_and_short_lived(
+    first: History, partner: History, generations: Generations, made: Made, now: datetime
+) -> None:
+    bundle = with_last_resort(made[0], made[1][0])
+    envelope = signed.sign(bundle, prekeys.PREKEYS_TYPE, by=[generations[0].signing])
+    with pytest.raises(FormatError, match="twice"):
+        prekeys.verify(envelope, of=first, to=partner.identity, at=now)
+    late = with_last_resort(
+        msgspec.structs.replace(made[0], created=now + timedelta(seconds=1)),
+        AgreementKey.generate(),
+    )
+    late = msgspec.structs.replace(late, created=now)
+    envelope = signed.sign(late, prekeys.PREKEYS_TYPE, by=[generations[0].signing])
+    with pytest.raises(FormatError, match="too long"):
+        prekeys.verify(envelope, of=first, to=partner.identity, at=now)
+
+
+def test_the_store_keeps_a_last_resort_until_its_time(
+    generations: Generations, made: Made, now: datetime
+) -> None:
+    store = PrekeyStore(Store(), KeyRing.create("a" * 64, generations[0]))
+    store.add(*made)
+    key = AgreementKey.generate()
+    name = prekeys.prekey_id(AgreementPublic.of(key.public))
+    expires = now + prekeys.LAST_RESORT_LIFETIME
+    store.put(key, partner="1" * 64, expires=expires, kind="last-resort")
+    assert (store.ids()[-1], store.kind(name)) == (name, "last-resort")
+    assert store.kind(store.ids()[0]) == "one-time"
+    assert store.expires(name) == expires
+    assert store.count(partner="1" * 64) == 0, "one-time prekeys are counted"
+    assert not store.delete(name), "it is not spent"
+    opener = store.opener(name, partner="1" * 64)
+    assert opener is not None
+    assert opener.open(key.public.seal(b"s", info=b""), info=b"") == b"s"
+    assert store.opener(name, partner="0" * 64) is None
+    arrival = expires + prekeys.LAST_RESORT_ARRIVAL
+    assert store.delete_outlived(at=arrival, kind="last-resort") == 0
+    assert store.delete_outlived(at=arrival + timedelta(seconds=1), kind="last-resort") == 1
+    assert store.kind(name) is None
+    assert store.expires(name) is None
+    assert len(store.ids()) == 3
+
+
+def test_what_no_sender_may_use_can_be_deleted_at_once(
+    generations: Generations, made: Made, now: datetime
+) -> None:
+    store = PrekeyStore(Store(), KeyRing.create("a" * 64, generations[0]))
+    store.add(*made)
+    store.put(AgreementKey.generate(), partner="1" * 64, expires=now, kind="last-resort")
+    assert store.delete_expired(at=now + timedelta(seconds=1)) == 1
+    assert store.delete_outlived(at=now + prekeys.LIFETIME * 2, kind="one-time") == 3
+    store.add(*made)
+    store.delete_all()
+    assert store.ids() == []

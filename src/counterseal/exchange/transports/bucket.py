@@ -43,7 +43,7 @@ class BucketObjects:
             data = bytes(result.bytes())
         except FileNotFoundError:  # obstore maps a missing object to Python's own error
             return None
-        except self._lost as error:
+        except (self._lost, OSError) as error:
             raise _dropped(error) from error
         return data
 
@@ -69,8 +69,13 @@ class BucketTransport(ObjectTransport):
     """`url`: s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."""
 
     def __init__(self, url: str) -> None:
-        store = require("obstore.store", extra="bucket").from_url(url)
-        super().__init__(BucketObjects(store))
+        store = require("obstore.store", extra="bucket")
+        try:
+            opened = store.from_url(url)
+        except (require("obstore.exceptions", extra="bucket").BaseError, ValueError) as error:
+            text = str(error).partition("\n")[0]
+            raise FormatError(f"cannot use {url}: {text}") from error
+        super().__init__(BucketObjects(opened))
 
 
 def _dropped(error: Exception) -> Dropped:

@@ -1,25 +1,33 @@
 """A transport over anything that stores named bytes: a folder, a stick, a bucket, a dictionary.
 
     boxes/BOX/letters/TIME-DIGEST   count of blocks, their names, then the letter: one object
+    boxes/BOX/coming/TIME-DIGEST    the same without the letter, while its blocks are uploaded
     boxes/BOX/blocks/NAME           BLAKE3-256 of its bytes
+    boxes/BOX/leaving/TIME-DIGEST   the same, while somebody takes its blocks away
     boxes/BOX/board                 the letter put up
 
 Each box has its own blocks, so whoever cleans one up takes nothing from another. An object
-appears whole or not at all (the store's promise); the letter is written last. After that the
-sender looks once more: a receiver may just have taken away blocks that both letters share.
+appears whole or not at all (the store's promise); the letter is written after its blocks.
+
+Two letters may share blocks, and a receiver may take away the ones of the first while the
+sender counts on them for the second. So a sender announces what is coming before it looks
+which blocks are there; a receiver says what is leaving before it looks which are wanted; and
+after the letter is written the sender waits for those who leave, and looks once more. What was
+announced and never came, or began to leave and never did, is taken away in time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
 from counterseal.crypto.derive import bind
 from counterseal.crypto.digest import DIGEST_BYTES, sha256
-from counterseal.errors import Dropped, FormatError
+from counterseal.errors import BadCiphertext, Dropped, FormatError
 from counterseal.exchange.transports import Waiting, silent
 from counterseal.wire import limits
 
@@ -31,10 +39,17 @@ if TYPE_CHECKING:
 __all__ = ["ObjectTransport", "Objects"]
 
 POLL_SECONDS: Final = 0.5
+PATIENCE: Final = 60.0  # with somebody who is taking blocks away, or died while at it
+DAY: Final = 86_400.0
+KEEP_SECONDS: Final = {
+    "letters": 367 * DAY,  # all have ended by then
+    "coming": 31 * DAY,  # nobody goes on with a letter that has ended
+    "leaving": DAY / 24,
+}
 COUNT_BYTES: Final = 4
 MAX_BLOCKS: Final = 32_768
 MAX_OBJECT: Final = COUNT_BYTES + DIGEST_BYTES * MAX_BLOCKS + limits.LETTER_BYTES
-_LETTER: Final = re.compile(r"[0-9]{20}-[0-9a-f]{32}")
+_PLACE: Final = re.compile(r"[0-9]{20}-[0-9a-f]{32}")
 
 
 class Objects(Protocol):
@@ -77,20 +92,28 @@ class ObjectTransport:
         self, box: str, letter: bytes, blocks: BlockSource, *, progress: Progress = silent
     ) -> None:
         names = list(dict.fromkeys(blocks.names))
-        self._upload(box, names, blocks, progress)
-        digest = sha256(bind("stored letter", letter))[:16].hex()
-        there = [name for name in self._letters(box) if name.endswith(digest)]
-        place = there[0] if there else f"{int(self._now() * 1000):020d}-{digest}"
-        data = b"".join([len(names).to_bytes(COUNT_BYTES, "big"), *map(bytes.fromhex, names)])
-        self._objects.put(f"boxes/{box}/letters/{place}", data + letter)
-        self._upload(box, names, blocks, silent)
+        place = self._place(box, "letters", letter)
+        if names:
+            coming = self._place(box, "coming", letter)
+            self._objects.put(coming, _list(names))
+            self._upload(box, names, blocks, progress)
+            self._objects.put(place, _list(names) + letter)
+            self._wait_for_leaving(box)
+            if self._is_there(box, place):
+                self._upload(box, names, blocks, silent)
+            self._objects.delete(coming)
+            if not self._is_there(box, place):  # received already; our notice kept the blocks
+                self._free(box, set(names), instead_of=coming)
+        else:
+            self._objects.put(place, _list(names) + letter)
+        self._tidy(box)
 
     def waiting(self, boxes: Sequence[str], *, wait: float) -> Iterator[Waiting]:
         deadline = self._now() + wait
         while True:
             found = False
             for box in boxes:
-                for name in self._letters(box):
+                for name in self._places(box, "letters"):
                     letter = self._letter(box, name)
                     if letter is not None:
                         found = True
@@ -107,30 +130,24 @@ class ObjectTransport:
 
         def bring(name: str) -> None:
             place = f"boxes/{letter.box}/blocks/{name}"
-            data = self._objects.get(place, limit=sink.size(name))
-            if data is None:
-                raise Dropped(
-                    "a block of this shipment is gone from the store",
-                    hint="ask the sender to send it again; what arrived is kept",
-                )
-            sink.put(name, data)
+            try:
+                data = self._objects.get(place, limit=sink.size(name))
+                if data is None:
+                    raise Dropped(
+                        "a block of this shipment is gone from the store",
+                        hint="ask the sender to send it again; what arrived is kept",
+                    )
+                sink.put(name, data)
+            except (BadCiphertext, FormatError):
+                self._objects.delete(place)  # so that the sender's next attempt brings it anew
+                raise
             counted.add(len(data))
 
         self._each(bring, missing)
 
     def done(self, letter: Waiting) -> None:
-        place = f"boxes/{letter.box}/letters/{letter.id}"
-        stored = self._objects.get(place, limit=MAX_OBJECT)
-        self._objects.delete(place)
-        if stored is None:
-            return
-        gone = set(_split(stored)[0])
-        for name in self._letters(letter.box):
-            other = self._objects.get(f"boxes/{letter.box}/letters/{name}", limit=MAX_OBJECT)
-            with contextlib.suppress(FormatError):
-                gone -= set(_split(other)[0]) if other is not None else set()
-        for name in gone:
-            self._objects.delete(f"boxes/{letter.box}/blocks/{name}")
+        self._take_away(letter.box, "letters", letter.id)
+        self._tidy(letter.box)
 
     def publish(self, box: str, letter: bytes) -> None:
         self._objects.put(f"boxes/{box}/board", letter)
@@ -140,6 +157,58 @@ class ObjectTransport:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _place(self, box: str, shelf: str, data: bytes) -> str:
+        """Where `data` goes: where it is already, if it is."""
+        digest = sha256(bind("stored letter", data))[:16].hex()
+        there = [name for name in self._places(box, shelf) if name.endswith(digest)]
+        place = there[0] if there else f"{int(self._now() * 1000):020d}-{digest}"
+        return f"boxes/{box}/{shelf}/{place}"
+
+    def _is_there(self, box: str, place: str) -> bool:
+        return place.rpartition("/")[2] in self._places(box, "letters")
+
+    def _take_away(self, box: str, shelf: str, name: str) -> None:
+        """Something from a shelf, and the blocks that nothing else lists."""
+        blocks, place = self._listed(box, shelf, name), f"boxes/{box}/{shelf}/{name}"
+        if blocks:
+            self._free(box, blocks, instead_of=place)
+        else:
+            self._objects.delete(place)
+
+    def _free(self, box: str, blocks: set[str], *, instead_of: str) -> None:
+        leaving = self._place(box, "leaving", instead_of.encode())
+        self._objects.put(leaving, _list(sorted(blocks)))
+        self._objects.delete(instead_of)
+        for other in ("coming", "letters"):  # in this order: from there they come to here
+            for name in self._places(box, other):
+                blocks -= self._listed(box, other, name)
+        for block in sorted(blocks):
+            self._objects.delete(f"boxes/{box}/blocks/{block}")
+        self._objects.delete(leaving)
+
+    def _wait_for_leaving(self, box: str) -> None:
+        left = PATIENCE
+        while left > 0 and not all(self._old("leaving", p) for p in self._places(box, "leaving")):
+            self._sleep(POLL_SECONDS)
+            left -= POLL_SECONDS
+
+    def _tidy(self, box: str) -> None:
+        for shelf in KEEP_SECONDS:
+            for place in self._places(box, shelf):
+                if self._old(shelf, place):
+                    self._take_away(box, shelf, place)
+
+    def _old(self, shelf: str, place: str) -> bool:
+        return int(place[:20]) / 1000 < self._now() - KEEP_SECONDS[shelf]
+
+    def _listed(self, box: str, shelf: str, place: str) -> set[str]:
+        """The blocks that something lists; none if it is gone by now, or is not ours."""
+        with contextlib.suppress(FormatError):
+            stored = self._objects.get(f"boxes/{box}/{shelf}/{place}", limit=MAX_OBJECT)
+            if stored:
+                return set(_split(stored)[0])
+        return set()
 
     def _upload(
         self, box: str, names: Sequence[str], blocks: BlockSource, progress: Progress
@@ -165,9 +234,9 @@ class ObjectTransport:
             for _ in pool.map(work, names):
                 pass
 
-    def _letters(self, box: str) -> list[str]:
-        names = self._objects.names(f"boxes/{box}/letters")
-        return sorted(name for name in names if _LETTER.fullmatch(name))
+    def _places(self, box: str, shelf: str) -> list[str]:
+        names = self._objects.names(f"boxes/{box}/{shelf}")
+        return sorted(name for name in names if _PLACE.fullmatch(name))
 
     def _letter(self, box: str, name: str) -> Waiting | None:
         """None for what is gone by now, and for what is no letter: anyone may write here."""
@@ -185,10 +254,16 @@ class _Counted:
 
     def __init__(self, total: int, progress: Progress, *, done: int = 0) -> None:
         self._total, self._progress, self._done = total, progress, done
+        self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        self._done += count
-        self._progress(self._done, self._total)
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)
+
+
+def _list(names: Sequence[str]) -> bytes:
+    return b"".join([len(names).to_bytes(COUNT_BYTES, "big"), *map(bytes.fromhex, names)])
 
 
 def _split(stored: bytes) -> tuple[list[str], bytes]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from counterseal.crypto.agreement import Opener
     from counterseal.crypto.signing import Signer
 
-__all__ = ["Generation", "KeyRing", "pack", "unpack"]
+__all__ = ["Generation", "KeyRing", "PackedKeys", "generation_of", "pack", "pack_keys", "unpack"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,7 +94,9 @@ class KeyRing:
         return f"<KeyRing of {len(self._generations)}>"
 
 
-class _Keys(PrivateMessage, frozen=True):
+class PackedKeys(PrivateMessage, frozen=True):
+    """The private halves behind one card."""
+
     card: Hex32
     signing_suite: SigningSuite
     signing_classical: bytes
@@ -109,33 +111,33 @@ class _Packed(PrivateMessage, frozen=True):
     kind: Literal["keyring"]
     format: Literal[1]
     store_key: bytes
-    generations: tuple[_Keys, ...]
+    generations: tuple[PackedKeys, ...]
 
 
 def pack(ring: KeyRing) -> bytes:
     """All private bytes in the clear, for a keystore to encrypt at once. Never write these."""
-    keys = []
-    for card, generation in ring._generations.items():  # noqa: SLF001 - the other half of KeyRing
-        signing, agreement = generation.signing.seeds(), generation.agreement.seeds()
-        keys.append(
-            _Keys(
-                card=card,
-                signing_suite=generation.signing.public.suite,
-                signing_classical=signing[0],
-                signing_pq=signing[1],
-                agreement_suite=generation.agreement.public.suite,
-                agreement_classical=agreement[0],
-                agreement_pq=agreement[1],
-                statement=generation.statement.scalar(),
-            )
-        )
+    keys = ring._generations.items()  # noqa: SLF001 - the other half of KeyRing
     return canonical.encode(
         _Packed(
             kind="keyring",
             format=1,
             store_key=ring._store_key,  # noqa: SLF001
-            generations=tuple(keys),
+            generations=tuple(pack_keys(card, generation) for card, generation in keys),
         )
+    )
+
+
+def pack_keys(card: str, generation: Generation) -> PackedKeys:
+    signing, agreement = generation.signing.seeds(), generation.agreement.seeds()
+    return PackedKeys(
+        card=card,
+        signing_suite=generation.signing.public.suite,
+        signing_classical=signing[0],
+        signing_pq=signing[1],
+        agreement_suite=generation.agreement.public.suite,
+        agreement_classical=agreement[0],
+        agreement_pq=agreement[1],
+        statement=generation.statement.scalar(),
     )
 
 
@@ -151,17 +153,13 @@ def unpack(packed: bytes) -> KeyRing:
 def _ring(data: _Packed) -> KeyRing:
     if len(data.store_key) != KEY_BYTES:
         raise FormatError("the store key has the wrong length")
-    return KeyRing(
-        [
-            (
-                keys.card,
-                Generation(
-                    SigningKey(keys.signing_suite, keys.signing_classical, keys.signing_pq),
-                    AgreementKey(keys.agreement_suite, keys.agreement_classical, keys.agreement_pq),
-                    StatementKey(keys.statement),
-                ),
-            )
-            for keys in data.generations
-        ],
-        data.store_key,
+    return KeyRing([(keys.card, generation_of(keys)) for keys in data.generations], data.store_key)
+
+
+def generation_of(keys: PackedKeys) -> Generation:
+    """Raise ValueError for a private key that is none."""
+    return Generation(
+        SigningKey(keys.signing_suite, keys.signing_classical, keys.signing_pq),
+        AgreementKey(keys.agreement_suite, keys.agreement_classical, keys.agreement_pq),
+        StatementKey(keys.statement),
     )

@@ -1,0 +1,21 @@
+"""A mailbox over HTTPS: store and forward between partners who cannot reach each other (SPEC 12.3).
+
+`HttpsTransport` is the client's side, `Mailbox` decides, `serve` listens for it.
+
+    tls       one connection, post-quantum or none        http1     heads by h11, bodies past it
+    binding   who is at its ends                          messages  requests and responses as values
+    client    the transport     lanes     several connections at once
+    server    sockets, threads, time                      mailbox   who may do what; *_routes
+    shelf     letters           blocks, uploads  files    slots     meeting places for pairing
+    protocol, fields, problems  what is said, and how     limits, rates  how much, how often
+"""
+
+from __future__ import annotations
+
+from counterseal.exchange.transports.https.client import HttpsTransport
+from counterseal.exchange.transports.https.limits import Limits
+from counterseal.exchange.transports.https.mailbox import Mailbox
+from counterseal.exchange.transports.https.rates import Rate
+from counterseal.exchange.transports.https.server import Server, serve
+
+__all__ = ["HttpsTransport", "Limits", "Mailbox", "Rate", "Server", "serve"]
