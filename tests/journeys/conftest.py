@@ -1,5 +1,6 @@
 """The network of organizations that the journeys through it need."""
 
+import clock
 import organizations
 import pytest
 from network import Network, why_no_weather, why_not
@@ -14,7 +15,7 @@ def founded(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def wrong_clock(tmp_path_factory):
-    return organizations.build_clock(tmp_path_factory.mktemp("clock"))
+    return clock.build_clock(tmp_path_factory.mktemp("clock"))
 
 
 @pytest.fixture

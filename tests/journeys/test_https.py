@@ -36,7 +36,7 @@ from counterseal.trust.keystores.file import FileKeystore
 MIB = 1 << 20
 SIZE = 64 * MIB
 PASSPHRASE = b"passphrase"
-LANES_AHEAD = 3 * 2 * MIB  # connections times blocks under way on each
+LANES_AHEAD = 2 * 2 * MIB  # connections times blocks under way on each
 
 COMMON = """
 import json, mmap, os, struct, sys, threading

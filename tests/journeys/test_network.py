@@ -9,7 +9,7 @@ attempt, without the fault, succeeds.
 from datetime import timedelta
 
 import pytest
-from organizations import MAILBOX, MIB, SIZES, RelayBroker
+from organizations import MIB, SIZES, RelayBroker
 
 CONNECTIONS = 3  # that a client uses at once
 HALF = SIZES["big"] // 2

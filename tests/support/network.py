@@ -32,6 +32,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 RELAY = "10.77.9.9"
 CABLES = {"lab": "10.77.1", "relay": "10.77.2", "clinic": "10.77.3"}
@@ -48,13 +49,16 @@ def why_not():
     if os.geteuid() != 0:
         return "network namespaces need root"
     probe = f"counterseal-{os.getpid()}-probe"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
-    subprocess.run(["ip", "netns", "delete", probe], capture_output=True)
-    return None if made.returncode == 0 else f"no network namespaces: {made.stderr.strip()}"
+    try:
+        subprocess.run(["ip", "netns", "add", probe], check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        return f"no network namespaces: {error.stderr.strip()}"
+    _ip("netns", "delete", probe)
+    return None
 
 
 def why_no_weather():
-    return None if os.path.exists("/dev/net/tun") else "this kernel has no TUN devices"
+    return None if Path("/dev/net/tun").exists() else "this kernel has no TUN devices"
 
 
 class Network:

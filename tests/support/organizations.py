@@ -50,45 +50,6 @@ MIB = 1 << 20
 SIZES = {"tiny": 100_000, "small": 3 * MIB, "big": 12 * MIB, "large": 24 * MIB}
 PATIENCE = 90.0
 
-# A clock that is wrong: `SKEW` seconds are added to what the kernel says.
-_CLOCK = """
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-static long skew(void) { const char *s = getenv("SKEW"); return s ? atol(s) : 0; }
-int clock_gettime(clockid_t id, struct timespec *t) {
-    int code = syscall(SYS_clock_gettime, id, t);
-    if (code == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) t->tv_sec += skew();
-    return code;
-}
-int gettimeofday(struct timeval *restrict t, void *restrict zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    t->tv_sec = now.tv_sec; t->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *t) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (t) *t = now.tv_sec;
-    return now.tv_sec;
-}
-"""
-
-
-def build_clock(folder):
-    """The library that makes a clock wrong; None without a compiler."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        return None
-    source, library = folder / "clock.c", folder / "clock.so"
-    source.write_text(_CLOCK)
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
-    return library
-
 
 def found_town(folder):
     """Homes of everybody, and packages that the lab sealed for the clinic: made once, copied
@@ -101,7 +62,7 @@ def found_town(folder):
         place = home.identity_folder(name) / "keystore.json"
         FileKeystore(place, cost=CHEAP).save(made[name]._ring, PASSPHRASE)
         made[name].card().save(folder / f"{name}.card")
-    for name, identity in made.items():
+    for identity in made.values():
         book = PartnerBook(identity.store)
         for other in made.values():
             if other is not identity:
@@ -146,7 +107,9 @@ class Running:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.label} does not end\n{self.err}") from None
         wanted = codes or (0,)
-        assert ended in wanted, f"{self.label} ended with {ended}, not {wanted}\n{self.out}{self.err}"
+        assert ended in wanted, (
+            f"{self.label} ended with {ended}, not {wanted}\n{self.out}{self.err}"
+        )
         return self
 
     def until(self, text):
@@ -184,13 +147,18 @@ class Organization:
         program = ["-m", "counterseal"] if script is None else ["-c", script]
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(SRC), str(HERE), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(SRC), str(HERE), os.environ.get("PYTHONPATH")])
+            ),
             "COUNTERSEAL_HOME": str(self.home),
             "COUNTERSEAL_PASSPHRASE_FILE": str(self._town.folder / "passphrase"),
             "COLUMNS": "100",
         }
         if skew is not None:
-            environment |= {"LD_PRELOAD": str(self._town.clock), "SKEW": str(int(skew.total_seconds()))}
+            environment |= {
+                "LD_PRELOAD": str(self._town.clock),
+                "SKEW": str(int(skew.total_seconds())),
+            }
         label = f"{self.name}$ {' '.join(map(str, arguments))}"
         command = [sys.executable, *program, *arguments]
         return self._town.start(self.place, command, label, env=environment)
@@ -305,6 +273,22 @@ class Town:
     def visible(self):
         """The names in the inbox that do not begin with a dot."""
         return sorted(path.name for path in self.inbox.iterdir() if path.name[0] != ".")
+
+    @contextlib.contextmanager
+    def index(self, root=None):
+        """What a mailbox knows, for its operator to read and change."""
+        path = (root or self.root) / "mailbox.sqlite"
+        with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as rows:
+            yield rows
+
+    def mailbox(self, root=None):
+        """(letters, notices, files): all that it keeps for others."""
+        root = root or self.root
+        with self.index(root) as rows:
+            letters = rows.execute("SELECT id, data FROM letters ORDER BY number").fetchall()
+            board = rows.execute("SELECT box, data FROM board ORDER BY box").fetchall()
+        files = [path for place in ("blocks", "uploads") for path in (root / place).rglob("*")]
+        return letters, board, sorted((f.name, f.stat().st_size) for f in files if f.is_file())
 
     def until_partly(self):
         """Until a block has been written, where nobody sees it."""

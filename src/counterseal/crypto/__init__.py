@@ -9,6 +9,11 @@
 | `derive` | one key, one purpose, one label | RFC 5869 |
 | `passphrase` | from a passphrase to a committed key | RFC 9106 |
 | `statement` | P-256 signatures that OpenSSF model-signing verifies | FIPS 186-5 |
+| `p256` | halves that live in a token, each answer checked | FIPS 186-5, SP 800-56A |
+| `cpace` | from a short code to a strong key | draft-irtf-cfrg-cpace-21 |
+| `ephemeral` | a key for one conversation: X-Wing, used once | draft-connolly-cfrg-xwing-kem |
+| `record` | frames of a channel, a key that only turns forwards | SP 800-38D |
+| `x509`, `tls_identity` | certificates of a CA; certificates that carry no trust | RFC 5280 |
 | `digest` | SHA-256 and the BLAKE3 leaf | FIPS 180-4, BLAKE3 |
 
 There is nothing to choose here: every function has one algorithm, and a wrong key, a

@@ -1,4 +1,4 @@
-"""P-256 in the forms that we write, and halves of keys that live elsewhere, in a token (SPEC 2.8).
+"""P-256 in the forms that we write, and halves of keys that live elsewhere, in a token (SPEC 2.11).
 
 A token keeps its key to itself: it signs a digest, or multiplies a point. What it answers is
 checked before it is used: a token may be broken, exchanged for another, or be pushed into

@@ -1,4 +1,4 @@
-"""A TLS certificate that carries no trust: made for one process, forgotten with it (SPEC 12.3.1).
+"""A TLS certificate that carries no trust: made for one process, forgotten with it (SPEC 14.3.1).
 
 TLS wants a certificate before it gives an encrypted channel. Who is at the other end is proven
 inside the channel, by hybrid signatures over its exporter; so this one says nothing: the same

@@ -1,4 +1,4 @@
-"""Where letters from one sender to one recipient go; the name says neither (SPEC 10.1)."""
+"""Where letters from one sender to one recipient go; the name says neither (SPEC 12.1)."""
 
 from __future__ import annotations
 

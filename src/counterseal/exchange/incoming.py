@@ -1,6 +1,6 @@
-"""A package that is arriving: blocks in any order, over any number of attempts (SPEC 11.3).
+"""A package that is arriving: blocks in any order, over any number of attempts (SPEC 13.3).
 
-They are written where they belong in a hidden file beside the output. No bitmap says which are
+They are written where they belong in a `hidden` file beside the output. No bitmap says which are
 there: a new attempt reads the file and compares digests, at 4 GiB/s, so that neither `kill -9`
 nor a crash of the machine can leave a claim behind that the bytes do not keep. The file gets
 its name when every block is there and the caller has verified the whole.
@@ -13,17 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import re
-import stat
 import threading
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from counterseal.crypto.chunked import PREFIX_BYTES, leaf_count, sealed_bytes
-from counterseal.crypto.derive import bind
-from counterseal.crypto.digest import DIGEST_BYTES, leaf_digest, sha256
+from counterseal.crypto.digest import DIGEST_BYTES, leaf_digest
 from counterseal.errors import (
     BadCiphertext,
     CountersealError,
@@ -31,7 +26,7 @@ from counterseal.errors import (
     TamperError,
     UnknownVersion,
 )
-from counterseal.exchange import workers
+from counterseal.exchange import hidden, workers
 from counterseal.exchange.letter import Ended
 from counterseal.exchange.payload import pread_exactly, pwrite_all
 from counterseal.exchange.shipment import digests, front_message
@@ -40,17 +35,12 @@ from counterseal.trust.atomic import fsync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
 
     from counterseal.exchange.shipment import Notice
 
-__all__ = ["Incoming", "sweep"]
-
-ABANDONED: Final = timedelta(days=31)  # the letter has ended by then
-_HIDDEN: Final = re.compile(r"\.[0-9a-f]{32}\.incoming")
-_ATTEMPTS: Final = 8
+__all__ = ["Incoming"]
 
 
 class Incoming:
@@ -68,8 +58,8 @@ class Incoming:
         self._all = notice.places()
         for name, place in zip(notice.names(), self._all, strict=True):
             self._places.setdefault(name, []).append(place)
-        self.path = _hidden(output.parent, notice, sender)
-        self._descriptor = _open(self.path)
+        self.path = hidden.path_of(output.parent, notice, sender=sender)
+        self._descriptor = hidden.open_alone(self.path)
         try:
             self._missing = self._look()
         except BaseException:
@@ -202,80 +192,6 @@ class Incoming:
 
     def _bytes(self, names: Sequence[str] | dict[str, None]) -> int:
         return sum(length for name in names for _, length in self._places[name])
-
-
-def sweep(folder: Path, *, at: datetime) -> None:
-    """Remove what nobody has continued for a month, and the other name of what has its own."""
-    for path in folder.iterdir():
-        if not _HIDDEN.fullmatch(path.name):
-            continue
-        with contextlib.suppress(OSError):
-            facts = path.lstat()
-            old = at.timestamp() - facts.st_mtime > ABANDONED.total_seconds()
-            if stat.S_ISREG(facts.st_mode) and (old or facts.st_nlink > 1):
-                _remove_unless_locked(path)
-
-
-def _remove_unless_locked(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    finally:
-        os.close(descriptor)
-
-
-def _hidden(folder: Path, notice: Notice, sender: str) -> Path:
-    """Named by the blocks, so that a second letter about the same package continues the first;
-    and by the sender, so that no other partner can spoil what has arrived of it.
-    """
-    parts = bytes.fromhex(sender), bytes.fromhex(notice.package), notice.blocks
-    return folder / f".{sha256(bind('incoming', *parts))[:16].hex()}.incoming"
-
-
-def _open(path: Path) -> int:
-    """The hidden file, ours alone. Others may be able to write in the folder."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    for _ in range(_ATTEMPTS):
-        try:
-            _clear(path)
-            descriptor = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise CountersealError(f"cannot write {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise CountersealError(
-                f"another command is receiving this package in {path.parent} just now",
-                hint="wait for it to end",
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        if _is_there(descriptor, path):
-            return descriptor
-        os.close(descriptor)
-    raise CountersealError(f"{path} changes all the time", hint="who else works in this folder?")
-
-
-def _clear(path: Path) -> None:
-    """Take away what is not a file of one name: a planted link, or one that was published.
-
-    Written through its second name, a package that already has its own would be destroyed.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        facts = path.lstat()
-        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-            path.unlink()
-
-
-def _is_there(descriptor: int, path: Path) -> bool:
-    """False if who held the lock before us published or removed it in the meantime."""
-    facts = os.fstat(descriptor)
-    try:
-        return os.path.samestat(facts, path.lstat()) and facts.st_nlink == 1
-    except FileNotFoundError:
-        return False
 
 
 def _appeared(output: Path) -> CountersealError:

@@ -1,4 +1,4 @@
-"""A letter: a small document, signed by its sender and sealed for its recipient (SPEC 10.3).
+"""A letter: a small document, signed by its sender and sealed for its recipient (SPEC 12.3).
 
 Rules for reading one, in order; `sender` is whose box it lay in:
 1. It opens with our keys (`sealing`).

@@ -1,4 +1,4 @@
-"""A receipt: the receiver says, signed, which shipment arrived whole (SPEC 11.4)."""
+"""A receipt: the receiver says, signed, which shipment arrived whole (SPEC 13.4)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     magic 8 | type 1 | salt 16 | hint 16 | [prekey hint 16] | share 1 | [share 2] | body
 
 Share 1 is sealed to the recipient's card, share 2, if there is one, to their last-resort or a
-one-time prekey: then whoever later steals the card's keys still reads nothing (SPEC 10.2). Who
+one-time prekey: then whoever later steals the card's keys still reads nothing (SPEC 12.2). Who
 wrote it is signed inside: see `letter`.
 """
 

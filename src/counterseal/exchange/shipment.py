@@ -6,7 +6,7 @@
 
 The header names the sender, so the front is encrypted once more; the body needs nothing. The
 notice, a letter, holds the key and lists the blocks by BLAKE3-256: they can come in any order,
-from any store, twice, or in another session, and a wrong one is recognized at once (SPEC 11).
+from any store, twice, or in another session, and a wrong one is recognized at once (SPEC 13).
 """
 
 from __future__ import annotations

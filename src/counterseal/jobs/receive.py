@@ -39,7 +39,8 @@ from counterseal.errors import (
 from counterseal.exchange import letter as letters
 from counterseal.exchange import reader, stanza, workers
 from counterseal.exchange.boxes import box
-from counterseal.exchange.incoming import Incoming, sweep
+from counterseal.exchange.hidden import sweep
+from counterseal.exchange.incoming import Incoming
 from counterseal.exchange.letter import Ended, LetterBook
 from counterseal.exchange.outbox import Outbox
 from counterseal.exchange.payload import pread_exactly

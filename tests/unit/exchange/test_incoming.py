@@ -14,9 +14,11 @@ from post import blocks_of, cut_front, outgoing
 from workshop import AT, Cut, listed, open_descriptors
 
 from counterseal.errors import BadCiphertext, BadSignature, CountersealError, TrustError
+from counterseal.exchange import hidden as hiding
 from counterseal.exchange import incoming as incomings
 from counterseal.exchange import payload
-from counterseal.exchange.incoming import Incoming, sweep
+from counterseal.exchange.hidden import sweep
+from counterseal.exchange.incoming import Incoming
 from counterseal.exchange.letter import Ended
 
 MIB = 1 << 20
@@ -271,7 +273,7 @@ def test_a_front_larger_than_a_block(bench, inbox):
 
 
 def hidden_path(notice, inbox):
-    return incomings._hidden(inbox, notice, LAB)
+    return hiding.path_of(inbox, notice, sender=LAB)
 
 
 def test_a_planted_link_is_not_written_through(package, parts, inbox, tmp_path):
@@ -339,7 +341,7 @@ def test_two_at_once(parts, inbox):
         Incoming(notice, inbox / "m.sealed", sender=LAB)
 
 
-NOT_THERE = Cut("counterseal.exchange.incoming:_open", "_is_there(descriptor, path)", "True")
+NOT_THERE = Cut("counterseal.exchange.hidden:open_alone", "_is_there(descriptor, path)", "True")
 
 
 @pytest.mark.parametrize("defended", [True, False])
@@ -350,19 +352,19 @@ def test_who_gets_the_lock_late_does_not_write_into_the_finished_package(
     notice, blocks = parts
     if not defended:
         NOT_THERE.apply(monkeypatch)
-    real = incomings.fcntl.flock
+    real = hiding.fcntl.flock
     first = Incoming(notice, inbox / "m.sealed", sender=LAB)
     for name, data in blocks.items():
         first.put(name, data)
 
     def late(descriptor, how):
-        monkeypatch.setattr(incomings.fcntl, "flock", real)
+        monkeypatch.setattr(hiding.fcntl, "flock", real)
         first.finish(nothing)
         (inbox / "m.sealed").rename(inbox / "mine.sealed")  # the user has it already
         first.close()
         real(descriptor, how)
 
-    monkeypatch.setattr(incomings.fcntl, "flock", late)
+    monkeypatch.setattr(hiding.fcntl, "flock", late)
     with Incoming(notice, inbox / "m.sealed", sender=LAB):
         pass
     intact = (inbox / "mine.sealed").read_bytes() == package.read_bytes()
@@ -375,7 +377,7 @@ def test_a_file_system_without_locks(package, parts, inbox, monkeypatch):
     def without(descriptor, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(incomings.fcntl, "flock", without)
+    monkeypatch.setattr(hiding.fcntl, "flock", without)
     arrive(notice, blocks, inbox)
     assert (inbox / "m.sealed").read_bytes() == package.read_bytes()
 
@@ -383,7 +385,7 @@ def test_a_file_system_without_locks(package, parts, inbox, monkeypatch):
 def test_a_file_that_somebody_takes_away_all_the_time(parts, inbox, monkeypatch):
     notice, _ = parts
     before = open_descriptors()
-    monkeypatch.setattr(incomings, "_is_there", lambda *_: False)
+    monkeypatch.setattr(hiding, "_is_there", lambda *_: False)
     with pytest.raises(CountersealError, match="changes all the time"):
         Incoming(notice, inbox / "m.sealed", sender=LAB)
     assert open_descriptors() == before

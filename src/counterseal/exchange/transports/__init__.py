@@ -9,7 +9,7 @@
 
 None of them is trusted: whatever lies between may read, drop, repeat, reorder, change, delay
 or invent. Letters are sealed and signed end to end, blocks are named by their digest in a
-letter; so a transport can lose things, never forge or learn them (SPEC 12).
+letter; so a transport can lose things, never forge or learn them (SPEC 14).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 class FolderObjects:
     """Named bytes as files. Satisfies `Objects`."""
 
-    parallel = 1  # a block is synced while the next ones are read and written
+    parallel = 4  # a block is synced while the next ones are read and written
 
     def __init__(self, root: Path) -> None:
         self._root = root

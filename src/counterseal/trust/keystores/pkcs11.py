@@ -1,4 +1,4 @@
-"""P-256 keys in a PKCS#11 token: made there, used there, destroyed there (SPEC 2.8.2).
+"""P-256 keys in a PKCS#11 token: made there, used there, destroyed there (SPEC 2.11.2).
 
 One key for one purpose: what signs never derives, what derives never signs. The token is told
 that keys are sensitive, not extractable and not to be changed, and asked whether it agrees.

@@ -1,4 +1,4 @@
-"""The keystore of an identity whose P-256 halves stay in a token; the rest in one file (SPEC 2.8).
+"""The keystore of an identity whose P-256 halves stay in a token; the rest in one file (SPEC 2.11).
 
     keystore.json   token, serial, ticket, sealed
                                      |        '-- ML-DSA and ML-KEM seeds, store key, key handles

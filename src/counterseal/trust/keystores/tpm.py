@@ -1,4 +1,4 @@
-"""P-256 keys of a TPM 2.0: kept outside it, used only inside it (SPEC 2.8.3).
+"""P-256 keys of a TPM 2.0: kept outside it, used only inside it (SPEC 2.11.3).
 
 A TPM has hardly any room. It hands each key out encrypted under its own storage key and takes
 it back for one operation: such a blob is the handle, and lies in the keystore. The PIN is the

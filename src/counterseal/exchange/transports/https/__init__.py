@@ -1,4 +1,4 @@
-"""A mailbox over HTTPS: store and forward between partners who cannot reach each other (SPEC 12.3).
+"""A mailbox over HTTPS: store and forward between partners who cannot reach each other (SPEC 14.3).
 
 `HttpsTransport` is the client's side, `Mailbox` decides, `serve` listens for it.
 

@@ -1,4 +1,4 @@
-"""Who is at the ends of a TLS connection: each signs its exporter (SPEC 12.3.2). Pure.
+"""Who is at the ends of a TLS connection: each signs its exporter (SPEC 14.3.2). Pure.
 
     client                                   mailbox
       |----- GET /v1/session ------------------>|

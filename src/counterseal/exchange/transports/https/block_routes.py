@@ -1,4 +1,4 @@
-"""Blocks: HEAD, GET with Range, PUT, and uploads that continue (SPEC 12.3.4).
+"""Blocks: HEAD, GET with Range, PUT, and uploads that continue (SPEC 14.3.4).
 
 Uploads follow draft-ietf-httpbis-resumable-upload-12, interop version 8: a PUT that carries
 Upload-Complete is told, in a 104 response, under which address it can be continued.

@@ -1,4 +1,4 @@
-"""Blocks as files, each in the folder of who brought it (SPEC 12.3.4).
+"""Blocks as files, each in the folder of who brought it (SPEC 14.3.4).
 
     blocks/CLIENT/XX/NAME     whole and verified, or not there
     uploads/CLIENT/...        on its way in (`uploads`)

@@ -40,7 +40,7 @@ __all__ = ["HttpsTransport"]
 
 ROUNDS: Final = 3  # blocks that vanish while they are listed, because a letter went
 ANSWER_BYTES: Final = 8 * limits.MIB
-CONNECTIONS: Final = 3
+CONNECTIONS: Final = 2  # more only make threads wait for each other, on a fast line
 
 
 def _now() -> datetime:

@@ -1,4 +1,4 @@
-"""One connection at a mailbox: request after request, no wait without end (SPEC 12.3.6).
+"""One connection at a mailbox: request after request, no wait without end (SPEC 14.3.6).
 
 Every wait has its limit: for the next request, for its head, for progress in a body, for the
 body in all. Who sends a byte now and then loses the connection.

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import h11
 
-from counterseal.errors import Aborted, Dropped, FormatError, PeerMisbehaved
+from counterseal.errors import Aborted, Dropped, FormatError
 from counterseal.exchange.transports.https.limits import HEAD_BYTES
 from counterseal.exchange.transports.https.tls import RECORD_BYTES
 
@@ -86,7 +86,6 @@ class Stream:
         self.link = link
         self._early = memoryview(b"")  # what came with a head and belongs to what follows it
         self._record = memoryview(bytearray(RECORD_BYTES))
-        self._lost: PeerMisbehaved | None = None
         self._asked: list[tuple[h11.Connection, str]] = []
         self.used = False  # has answered at least once
 
@@ -112,26 +111,16 @@ class Stream:
         return self.link.read_into(self._record)
 
     def read_into(self, view: memoryview) -> int:
-        """Fill `view` with a body's bytes. If the way is lost after some of them, it returns
-        these, and raises when it is called again."""
-        if self._lost is not None:
-            raise self._lost
-        at, end, read = 0, len(view), self.link.read_into
+        """Of a body: what is there, at least one byte."""
         if self._early:
-            at = min(end, len(self._early))
-            view[:at] = self._early[:at]
-            self._early = self._early[at:]
-        try:
-            while at < end:
-                count = read(view[at:])
-                if count == 0:
-                    raise Dropped("the connection ended in the middle")
-                at += count
-        except PeerMisbehaved as error:
-            if at == 0:
-                raise
-            self._lost = error
-        return at
+            count = min(len(view), len(self._early))
+            view[:count] = self._early[:count]
+            self._early = self._early[count:]
+            return count
+        count = self.link.read_into(view)
+        if count == 0:
+            raise Dropped("the connection ended in the middle")
+        return count
 
     # ------------------------------------------------------------------ at the mailbox
 

@@ -1,4 +1,4 @@
-"""How much of anything a mailbox takes, and from whom (SPEC 12.3.6). An operator may change it."""
+"""How much of anything a mailbox takes, and from whom (SPEC 14.3.6). An operator may change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mailbox: answers requests, without a socket and without a clock (SPEC 12.3).
+"""The mailbox: answers requests, without a socket and without a clock (SPEC 14.3).
 
 Rules for every request, in order; the first that fails is the answer:
 1. It is not too often for its address, if it comes from a stranger, or for its client.
@@ -145,7 +145,7 @@ class Mailbox:
         return methods[request.method](Call(self.desk, request, at, identity, parts))
 
     def _session(self, request: Request, at: datetime) -> Response:
-        """SPEC 12.3.2: first we prove who we are, then the client may."""
+        """SPEC 14.3.2: first we prove who we are, then the client may."""
         us = self.identity.history.identity
         exporter = request.peer.exporter
         if request.method == "GET":

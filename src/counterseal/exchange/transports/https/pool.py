@@ -98,7 +98,7 @@ class Pool:
         self.forget()
 
     def _prove(self, stream: Stream) -> None:
-        """SPEC 12.3.2: the mailbox first."""
+        """SPEC 14.3.2: the mailbox first."""
         if self._server is None:
             return
         exporter, at = stream.link.exporter, self._clock()

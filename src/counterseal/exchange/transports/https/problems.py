@@ -1,4 +1,4 @@
-"""Errors on their way: problem+json (RFC 9457) that comes out as the class it was (SPEC 12.3.3).
+"""Errors on their way: problem+json (RFC 9457) that comes out as the class it was (SPEC 14.3.3).
 
 A mailbox may say the classes below and no others: it has no say about our ledger or our budget.
 """

@@ -1,4 +1,4 @@
-"""What client and mailbox say to each other: documents and names (SPEC 12.3.3).
+"""What client and mailbox say to each other: documents and names (SPEC 14.3.3).
 
 GET    /v1/session                     the mailbox's proof
 POST   /v1/session                     the client's proof

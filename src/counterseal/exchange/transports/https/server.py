@@ -1,4 +1,4 @@
-"""Listens for a mailbox: who gets a connection, and one thread for each (SPEC 12.3.6)."""
+"""Listens for a mailbox: who gets a connection, and one thread for each (SPEC 14.3.6)."""
 
 from __future__ import annotations
 

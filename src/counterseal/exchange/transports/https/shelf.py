@@ -1,4 +1,4 @@
-"""Letters on a shelf: who may put one where, who may read it, when it goes (SPEC 12.3.5).
+"""Letters on a shelf: who may put one where, who may read it, when it goes (SPEC 14.3.5).
 
 Rules:
 1. A letter lies in the box of (who posted it, whom it is for), and nowhere else: nobody can
@@ -209,4 +209,4 @@ def _check_box(box: str, *, by: str, to: str) -> None:
 
 
 def _tag(data: bytes) -> str:
-    return f'"{sha256(bind("notice", data)).hex()[:32]}"'
+    return f'"{sha256(bind("mailbox notice", data)).hex()[:32]}"'

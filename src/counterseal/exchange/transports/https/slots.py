@@ -1,4 +1,4 @@
-"""Slots: where two meet who have no keys of each other yet (SPEC 12.3.7).
+"""Slots: where two meet who have no keys of each other yet (SPEC 14.3.7).
 
 A client of the mailbox opens slot `number`; then anybody who knows the number may append small
 messages and read all of them. The mailbox understands none of it, and believes none of it:

@@ -1,4 +1,4 @@
-"""Blocks up and down: what one lane does with one block (SPEC 12.3.4)."""
+"""Blocks up and down: what one lane does with one block (SPEC 14.3.4)."""
 
 from __future__ import annotations
 

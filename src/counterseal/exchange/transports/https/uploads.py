@@ -1,4 +1,4 @@
-"""One block on its way in, and what is kept of it when the way is lost (SPEC 12.3.4).
+"""One block on its way in, and what is kept of it when the way is lost (SPEC 14.3.4).
 
 All state is the file: its name says whose it is, which block, how long and which digest was
 promised; its length is the offset. So an upload survives `kill -9`, and after a crash of the
@@ -16,7 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from counterseal.crypto.digest import equal, leaf_stream, sha256_stream
-from counterseal.errors import BadCiphertext, FormatError, PeerMisbehaved, TimedOut
+from counterseal.errors import BadCiphertext, FormatError, TimedOut
 from counterseal.exchange.transports.https.problems import StatusError
 from counterseal.wire import limits
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PIECE_BYTES", "Upload", "file_is", "file_sha256"]
 
-# What is lost of a block when the mailbox is killed. Small: the loss is sent again.
-PIECE_BYTES: Final = 128 * limits.KIB
+PIECE_BYTES: Final = 256 * limits.KIB
 TAKE_OVER_SECONDS: Final = 10.0
 NO_DIGEST: Final = "-"
 _FILE: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})\.([0-9]{1,15})\.([0-9a-f]{64}|-)")
@@ -92,7 +91,7 @@ class Upload:
                 self._turn.notify_all()
 
     def append(self, body: Body, *, promised: bytes | None = None) -> None:
-        """Take what comes. After Dropped or TimedOut, what came before it stays.
+        """Take what comes, as it comes: it stays when the way is lost or the mailbox is killed.
 
         `promised` is the SHA-256 of this content: if it is wrong, none of it stays.
         """
@@ -103,13 +102,14 @@ class Upload:
         digest = self._digest_so_far()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            buffer = _piece()
             while body.left:
-                for piece in _pieces(body):
-                    digest.update(piece)
-                    if running is not None:
-                        running.update(piece)
-                    _write(descriptor, piece, self.offset)
-                    self.offset += len(piece)
+                piece = buffer[: body.read_into(buffer[: body.left])]
+                digest.update(piece)
+                if running is not None:
+                    running.update(piece)
+                _write(descriptor, piece, self.offset)
+                self.offset += len(piece)
             if running is not None and not equal(running.digest(), promised or b""):
                 os.ftruncate(descriptor, begin)
                 self.offset, self._digest = begin, None
@@ -162,22 +162,6 @@ def _file_pieces(path: Path) -> Iterator[memoryview]:
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(piece):
             yield piece[:count]
-
-
-def _pieces(body: Body) -> Iterator[memoryview]:
-    """One piece; when the way is lost, first what came before, then the error."""
-    piece, at = _piece(), 0
-    wanted = min(body.left, PIECE_BYTES)
-    lost: PeerMisbehaved | None = None
-    try:
-        while at < wanted:
-            at += body.read_into(piece[at:wanted])
-    except PeerMisbehaved as error:
-        lost = error
-    if at:
-        yield piece[:at]
-    if lost is not None:
-        raise lost
 
 
 def _write(descriptor: int, piece: memoryview, offset: int) -> None:

@@ -13,7 +13,7 @@
 A broker is allowed to lose messages without a word, and does: at its queue limits, for a slow
 reader, when it restarts. So nothing here is believed because the broker took it. The receiver
 says what it has, the sender repeats exactly what is missing, whatever quality of service was
-promised (SPEC 12.4).
+promised (SPEC 14.4).
 """
 
 from __future__ import annotations

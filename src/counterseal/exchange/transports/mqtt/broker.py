@@ -1,7 +1,7 @@
 """Where a broker is, how it is trusted, and what it answers.
 
 TLS here hides who talks from the net; it is classical. What protects the contents, also against
-a quantum computer later, is in the letters themselves (SPEC 12.4).
+a quantum computer later, is in the letters themselves (SPEC 14.4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Letters that wait at the broker (SPEC 12.4.5).
+"""Letters that wait at the broker (SPEC 14.4.5).
 
 A letter is acknowledged to the broker when the caller is done with it, not when it arrives: one
 that was handed up to a process that died comes again. The broker has at most a few unanswered

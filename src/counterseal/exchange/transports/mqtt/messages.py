@@ -1,4 +1,4 @@
-"""What both ends of a shipment say to each other, as bytes (SPEC 12.4.2).
+"""What both ends of a shipment say to each other, as bytes (SPEC 14.4.2).
 
     message = kind 1 | run 8 | number 4 | body | tag 16 [| data]      integers big-endian
 

@@ -13,6 +13,7 @@ from counterseal.wire.limits import MIB
 __all__ = ["Pace"]
 
 FIRST_WINDOW: Final = 2 * MIB
+RISKED: Final = 128  # of what arrived, one part in so many may have to be pushed again
 LESS: Final = 0.7  # of the window, after a loss
 FEWEST: Final = 2  # parts: one that goes on telling that the other was lost
 FIRST_WAIT, MIN_WAIT, MAX_WAIT = 1.0, 0.2, 30.0  # seconds without a report
@@ -27,9 +28,12 @@ class Pace:
         self._round_trip: float | None = None
         self.wait = FIRST_WAIT
 
-    def allows(self, under_way: int, part: int) -> bool:
-        """One part always goes."""
-        return under_way == 0 or under_way + part <= self._window
+    def allows(self, part: int, *, under_way: int, done: int) -> bool:
+        """One part always goes. What is under way is lost with either end: it costs little
+        compared with what is done.
+        """
+        most = min(self._window, max(FIRST_WINDOW, done // RISKED))
+        return under_way == 0 or under_way + part <= most
 
     def arrived(self, length: int, *, part: int, took: float) -> None:
         slow = self._window < self._threshold

@@ -1,4 +1,4 @@
-"""The receiver of one shipment: say what is wanted, put it together, say what came (SPEC 12.4.4).
+"""The receiver of one shipment: say what is wanted, put it together, say what came (SPEC 14.4.4).
 
 Rules, in order:
 1. It lists what is missing, at most 4096 blocks at once, under a name drawn at random. A HELLO

@@ -1,10 +1,11 @@
-"""The sender of one shipment: push, and push again exactly what did not arrive (SPEC 12.4.3).
+"""The sender of one shipment: push, and push again exactly what did not arrive (SPEC 14.4.3).
 
 Rules, in order:
 1. Nothing is pushed before a WANT; a new WANT replaces the one before. A list that names no
    block of this shipment is nobody's.
 2. Parts carry rising numbers. At most a window of bytes is under way: pushed, and neither
-   reported by a STATE nor given up. So much, and no more, can ever lie in the broker.
+   reported by a STATE nor given up. So much, and no more, can ever lie in the broker, or be lost
+   with either end: 2 MiB, or 1/128 of what has arrived.
 3. A part is given up when three later ones arrived, or one and it took too long, or when nothing
    was reported for a while; it is pushed again under a new number, and the window shrinks:
    brokers drop at their limits.
@@ -117,7 +118,10 @@ class Sender:
     def pushes(self, *, at: float) -> Iterator[Push]:
         """What may be pushed now. Raises Aborted if the same is wanted again and again."""
         wanted = self._list
-        while not self._paused and self._pace.allows(wanted.under_way, self._part):
+        done = self.done
+        while not self._paused and self._pace.allows(
+            self._part, under_way=wanted.under_way, done=done
+        ):
             piece = wanted.next(self._part, self._size)
             if piece is None:
                 return

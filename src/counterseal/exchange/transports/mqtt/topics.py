@@ -1,4 +1,4 @@
-"""Where things are published. No topic says a name, an identity or a box (SPEC 12.4.1).
+"""Where things are published. No topic says a name, an identity or a box (SPEC 14.4.1).
 
     cs1/B/letters   letters into a box; B is a digest of its name
     cs1/B/board     the letter that is put up there; the only retained message
