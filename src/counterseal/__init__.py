@@ -9,6 +9,9 @@
     with cs.open_sealed("scan.sealed", by=clinic_identity, sender=lab_partner) as package:
         model = package.load()
 
+    post = cs.open_transport("https://relay@mail.example:8443", by=lab, book=partners)
+    cs.send("scan.sealed", by=lab, to=clinic, via=post)        # the other side: cs.receive(...)
+
 Start here: `Identity`, `Partner`, `seal`, `open_sealed`. Errors are one tree under
 `CountersealError`. Names load when they are first used; importing counterseal does nothing.
 """
@@ -19,26 +22,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from counterseal.errors import (
+        Aborted,
         BadCiphertext,
         BadSignature,
         CountersealError,
+        Dropped,
         ExpiredKey,
         FormatError,
         MissingExtraError,
+        PeerMisbehaved,
+        QuotaExceeded,
         ReplayedMessage,
         RevokedKey,
         RolledBack,
         TamperError,
+        TimedOut,
         TrustError,
         UnknownPartner,
         UnknownVersion,
         UnsafeFormat,
     )
+    from counterseal.jobs.address import open_transport
     from counterseal.jobs.inspect import inspect
     from counterseal.jobs.open import open_sealed
     from counterseal.jobs.package import SealedPackage
+    from counterseal.jobs.receive import receive
     from counterseal.jobs.recipients import add_recipient
     from counterseal.jobs.seal import Receipt, seal
+    from counterseal.jobs.send import send
     from counterseal.trust.card import CardDocument as Card
     from counterseal.trust.home import Home
     from counterseal.trust.identity import Identity
@@ -47,10 +58,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Aborted",
     "BadCiphertext",
     "BadSignature",
     "Card",
     "CountersealError",
+    "Dropped",
     "ExpiredKey",
     "FormatError",
     "Home",
@@ -58,12 +71,15 @@ __all__ = [
     "MissingExtraError",
     "Partner",
     "PartnerBook",
+    "PeerMisbehaved",
+    "QuotaExceeded",
     "Receipt",
     "ReplayedMessage",
     "RevokedKey",
     "RolledBack",
     "SealedPackage",
     "TamperError",
+    "TimedOut",
     "TrustError",
     "UnknownPartner",
     "UnknownVersion",
@@ -71,7 +87,10 @@ __all__ = [
     "add_recipient",
     "inspect",
     "open_sealed",
+    "open_transport",
+    "receive",
     "seal",
+    "send",
 ]
 
 _PLACES = {
@@ -84,6 +103,9 @@ _PLACES = {
     "SealedPackage": ("counterseal.jobs.package", "SealedPackage"),
     "add_recipient": ("counterseal.jobs.recipients", "add_recipient"),
     "inspect": ("counterseal.jobs.inspect", "inspect"),
+    "open_transport": ("counterseal.jobs.address", "open_transport"),
+    "receive": ("counterseal.jobs.receive", "receive"),
+    "send": ("counterseal.jobs.send", "send"),
     "open_sealed": ("counterseal.jobs.open", "open_sealed"),
     "seal": ("counterseal.jobs.seal", "seal"),
 }

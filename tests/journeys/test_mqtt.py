@@ -33,7 +33,7 @@ class Process:
 
     def __init__(self, role, broker, file, *options, port=None, box=BOX):
         command = [sys.executable, str(SHIPPING), role, str(port or broker.port), str(broker.ca)]
-        command += [str(file), box, *options]
+        command += [str(file), box, f"version={broker.version}", *options]
         src = str(Path(__file__).resolve().parents[2] / "src")
         paths = os.pathsep.join(filter(None, [src, os.environ.get("PYTHONPATH")]))
         self.child = subprocess.Popen(
@@ -73,7 +73,7 @@ class Process:
 
 @pytest.fixture
 def broker(tmp_path):
-    with Broker(tmp_path) as started:
+    with Broker(tmp_path, persist=False) as started:
         yield started
 
 
@@ -123,7 +123,7 @@ def test_several_shipments_at_once_do_not_mix(broker, tmp_path):
 @pytest.mark.parametrize("persist", [True, False], ids=["persistent", "forgetful"])
 def test_the_broker_is_killed_in_mid_transfer(tmp_path, persist):
     with Broker(tmp_path, persist=persist) as broker:
-        source, target = model(tmp_path, 64), tmp_path / "arrived"
+        source, target = model(tmp_path, 40), tmp_path / "arrived"
         receiver = Process("receive", broker, target, "session=r")
         sender = Process("send", broker, source, "session=s").go()
         for share in (0.2, 0.6):
@@ -133,11 +133,11 @@ def test_the_broker_is_killed_in_mid_transfer(tmp_path, persist):
         assert "error" not in facts
         assert "error" not in receiver.facts()
         assert target.read_bytes() == source.read_bytes()
-        assert facts["read"] <= 65 + 2 * 9  # at most the window for each time
+        assert facts["read"] <= 41 + 2 * 4  # about the window for each time
 
 
 def test_the_receiver_is_killed_and_goes_on(broker, tmp_path):
-    source, target = model(tmp_path, 64), tmp_path / "arrived"
+    source, target = model(tmp_path, 40), tmp_path / "arrived"
     receiver = Process("receive", broker, target, "session=r")
     sender = Process("send", broker, source).go()
     for share in (0.25, 0.25):
@@ -146,13 +146,13 @@ def test_the_receiver_is_killed_and_goes_on(broker, tmp_path):
         receiver = Process("receive", broker, target, "session=r")
     here, there = receiver.facts(), sender.facts()
     assert target.read_bytes() == source.read_bytes()
-    assert here["kept"] > 16
-    assert here["kept"] + here["got"] == 65
-    assert there["read"] <= 65 + 2 * 9
+    assert here["kept"] > 10
+    assert here["kept"] + here["got"] == 41
+    assert there["read"] <= 41 + 2 * 4
 
 
 def test_the_sender_is_killed_and_goes_on(broker, tmp_path):
-    source, target = model(tmp_path, 64), tmp_path / "arrived"
+    source, target = model(tmp_path, 40), tmp_path / "arrived"
     receiver = Process("receive", broker, target, "session=r")
     for share in (0.2, 0.5):
         sender = Process("send", broker, source, "session=s").go()
@@ -161,8 +161,8 @@ def test_the_sender_is_killed_and_goes_on(broker, tmp_path):
     there = Process("send", broker, source, "session=s").go().facts()
     here = receiver.facts()
     assert target.read_bytes() == source.read_bytes()
-    assert (here["kept"], here["got"]) == (0, 65)  # none came twice
-    assert there["read"] <= 34
+    assert (here["kept"], here["got"]) == (0, 41)  # none came twice
+    assert there["read"] <= 41 * 0.5 + 4
 
 
 def test_the_receiver_is_away_and_comes_later(broker, tmp_path):
@@ -191,6 +191,8 @@ def listens_once(broker):
 
 
 def test_nobody_ever_listened(broker, tmp_path):
+    if broker.version != "5":
+        pytest.skip("MQTT 3.1.1 does not say so: Debian's mosquitto is not installed")
     facts = Process("send", broker, model(tmp_path, 1), "patience=1").go().facts()
     assert facts["error"] == "TimedOut"
     assert "ever listened" in facts["message"]

@@ -160,7 +160,7 @@ class World:
                 for reply in receiver.replies(at=self.now):
                     self._reply(reply)
         if sender:
-            sender.tick(at=self.now)
+            self._say(sender.tick(at=self.now))
             for push in sender.pushes(at=self.now):
                 data = self.source.read(push.name)[push.offset : push.offset + push.length]
                 self.pushed += push.length

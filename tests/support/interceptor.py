@@ -75,7 +75,7 @@ class Rival:
         self._order = {"do": "carry"}
         self._free = threading.Event()
         self._free.set()
-        self._happened = {name: threading.Event() for name in ("held", "cut", "flipped", "refused")}
+        self._happened = {name: threading.Event() for name in ("held", "cut", "flipped")}
         self._passed = {"up": 0, "down": 0}
         self._since = {"up": 0, "down": 0}
         self._connections = 0
@@ -107,7 +107,7 @@ class Rival:
         """End TLS here, with a certificate of our own, and begin it anew towards the relay;
         `groups`: hybrid, or "classical" towards the client, who shall take it.
         """
-        self._tls = _our_tls(classical=groups == "classical")
+        self._classical = groups == "classical"
 
     def obey(self, order):
         do = order.pop("do")
@@ -225,49 +225,47 @@ class Rival:
         return {"said": len(self.heard[connection]), "answer": answer.hex()}
 
     def _impersonate(self, client):
-        from counterseal.errors import CountersealError
+        from OpenSSL import SSL
 
-        tls, inside = self._tls, bytearray()
+        inside = bytearray()
         self.plain.append(inside)
-        try:
-            outer = tls.Link.accept(client, timeout=PATIENCE)
-            inner = tls.Link.connect(*self._target, timeout=PATIENCE)
-            links = {client: (outer, inner), inner._socket: (inner, outer)}
-            buffer = memoryview(bytearray(tls.RECORD_BYTES))
+        with (
+            contextlib.suppress(OSError, SSL.Error),
+            socket.create_connection(self._target) as relay,
+        ):
+            outer = _tls(client, server=True, classical=self._classical)
+            inner = _tls(relay, server=False)
+            ends = {client: (outer, inner), relay: (inner, outer)}
             while True:
-                ready, _, _ = select.select(list(links), [], [])
+                ready, _, _ = select.select(list(ends), [], [])
                 for one in ready:
-                    source, sink = links[one]
-                    while True:
-                        count = source.read_into(buffer)
-                        if not count:
-                            raise ConnectionError
-                        if source is outer:
-                            inside += buffer[:count]
-                        sink.send(buffer[:count])
-                        if not source._tls.pending():
-                            break
-        except (CountersealError, OSError):
-            self._happened["refused"].set()
+                    source, sink = ends[one]
+                    data = source.recv(PIECE)
+                    while source.pending():
+                        data += source.recv(PIECE)
+                    if source is outer:
+                        inside += data
+                    sink.sendall(data)
 
 
-def _our_tls(*, classical):
-    """The product's own TLS, which is as good for an attacker; `classical`: as it was in 2020."""
-    from counterseal.exchange.transports.https import tls
+def _tls(sock, *, server, classical=False):
+    """One end, with a certificate of nobody's: they all are. `classical`: as it was in 2020."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from OpenSSL import SSL
 
-    real = tls._context.__wrapped__
+    from counterseal.crypto.tls_identity import throw_away
 
-    def context(*, server):
-        made = real(server=server)
-        if classical and server:  # the relay would not take us
-            from cryptography.hazmat.primitives.asymmetric import ec
-
-            made.set_tmp_ecdh(ec.SECP256R1())
-        return made
-
-    tls._context = context
-    tls._check_group = lambda _: None
-    return tls
+    context = SSL.Context(SSL.TLS_SERVER_METHOD if server else SSL.TLS_CLIENT_METHOD)
+    ours = throw_away()
+    context.use_certificate(ours.certificate)
+    context.use_privatekey(ours.key)
+    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    if classical:
+        context.set_tmp_ecdh(ec.SECP256R1())
+    connection = SSL.Connection(context, sock)
+    (connection.set_accept_state if server else connection.set_connect_state)()
+    connection.do_handshake()
+    return connection
 
 
 def _break(sock):

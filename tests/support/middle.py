@@ -14,6 +14,8 @@ import struct
 import threading
 from dataclasses import dataclass
 
+import pytest
+
 PUBLISH, PUBACK = 3, 4
 
 
@@ -69,6 +71,8 @@ class Middle:
     """`meddle(message)` returns what goes on instead: messages or raw packets, in order."""
 
     def __init__(self, broker, meddle):
+        if broker.version != "5":
+            pytest.skip("Debian's mosquitto is not installed")
         self._broker, self._meddle = broker, meddle
         self._server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server_side.load_cert_chain(broker.certificate, broker.key)

@@ -53,7 +53,8 @@ def command(  # noqa: PLR0917
     """Receive packages, and receipts for what we sent.
 
     A package appears when it is whole, was sealed by this partner and for us. Interrupted, it
-    goes on where it stopped: repeat the command. Then `counterseal open` it.
+    goes on where it stopped: repeat the command. Then `counterseal open` it. What is refused is
+    said, and makes the exit code of what was wrong with it.
     """
     if once and follow:
         raise click.UsageError("--once or --follow, not both")
@@ -79,11 +80,13 @@ def command(  # noqa: PLR0917
             found = 0
             for address, (transport, who) in transports.items():
                 found += _pass(transport, who, folder, identity, address=address, wait=wait)
-            if not found:
+            if not found and not _CODES:
                 say("nothing new")
     finally:
         for transport, _ in transports.values():
             transport.close()
+    if _CODES:  # something was refused: a script must not take that for success
+        click.get_current_context().exit(_CODES[-1])
 
 
 def _follow(
@@ -106,6 +109,7 @@ def _follow(
 
 LOOK_AGAIN: Final = 600.0  # seconds until a follower looks at the directories again
 _NEXT_LOOK: dict[str, float] = {}
+_CODES: list[int] = []
 _REFUSED: set[tuple[str, str]] = set()
 
 
@@ -165,5 +169,6 @@ def _report(event: Event) -> int:
     key = (event.sender, event.error.message)
     if event.removed or key not in _REFUSED:  # what stays is refused again with every pass
         _REFUSED.add(key)
+        _CODES.append(event.error.exit_code)
         fail(event.error, as_json=settings().json)
     return 0

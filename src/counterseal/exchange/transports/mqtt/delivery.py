@@ -68,7 +68,7 @@ class Delivery:
                 generation = line.connection.generation
                 self._say(sender.reconnected())
             at, done = line.clock(), sender.done
-            sender.tick(at=at)
+            self._say(sender.tick(at=at))
             self._push(at)
             self._check(at)
             self._post_again(at)

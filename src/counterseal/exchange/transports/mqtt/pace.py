@@ -13,7 +13,7 @@ from counterseal.wire.limits import MIB
 __all__ = ["Pace"]
 
 FIRST_WINDOW: Final = 2 * MIB
-RISKED: Final = 128  # of what arrived, one part in so many may have to be pushed again
+RISKED: Final = 200  # of what arrived, one part in so many may have to be pushed again
 LESS: Final = 0.7  # of the window, after a loss
 FEWEST: Final = 2  # parts: one that goes on telling that the other was lost
 FIRST_WAIT, MIN_WAIT, MAX_WAIT = 1.0, 0.2, 30.0  # seconds without a report
@@ -52,7 +52,8 @@ class Pace:
         """Part `number` was lost, `newest` is the next to leave: once for a whole window."""
         if number < self._recovered:
             return
-        self._window = self._threshold = max(LESS * self._window, FEWEST * part)
+        self._window = min(max(LESS * self._window, FEWEST * part), self._limit)
+        self._threshold = self._window
         self._recovered = newest
 
     def heard(self) -> None:

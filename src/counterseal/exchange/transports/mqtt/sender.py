@@ -5,10 +5,10 @@ Rules, in order:
    block of this shipment is nobody's.
 2. Parts carry rising numbers. At most a window of bytes is under way: pushed, and neither
    reported by a STATE nor given up. So much, and no more, can ever lie in the broker, or be lost
-   with either end: 2 MiB, or 1/128 of what has arrived.
+   with either end: 2 MiB, or 1/200 of what has arrived.
 3. A part is given up when three later ones arrived, or one and it took too long, or when nothing
-   was reported for a while; it is pushed again under a new number, and the window shrinks:
-   brokers drop at their limits.
+   was reported for a while; it is pushed again under a new number, once the receiver is heard,
+   and the window shrinks: brokers drop at their limits.
 4. A block whose parts all arrived and which is not there was changed on the way: all of it again.
 5. If parts of a size never arrive, they are cut smaller: some brokers drop what they find large.
 6. It ends with a DONE, or when the last list is there.
@@ -95,7 +95,7 @@ class Sender:
         return self._lock.close(Kind.HELLO, self._list.run, self._hellos)
 
     def reconnected(self) -> bytes:
-        """What was under way may be gone with the connection; so may the receiver's."""
+        """What was under way may be gone with the connection; so may the receiver."""
         self._list.give_up()
         self._paused = True
         return self.hello()
@@ -143,11 +143,10 @@ class Sender:
             head = self._lock.close(Kind.PART, wanted.run, number, part)
             yield Push(head, wanted.names[block] or "", offset, length)
 
-    def tick(self, *, at: float) -> None:
-        """Rules 3 and 5, for silence."""
+    def tick(self, *, at: float) -> bytes | None:
+        """Rules 3 and 5, for silence: ask, before anything is pushed to somebody who is gone."""
         if not self._list.flight or at < self._timer + self._pace.wait:
-            return
-        self._list.give_up()
+            return None
         self._timer = at
         self._pace.silent(part=self._part, newest=self._number)
         self._silences += 1
@@ -155,6 +154,7 @@ class Sender:
             self._part = max(self._part // 2, MIN_PART)
             self._silences = 0
             self._pace.begin()
+        return self.reconnected()
 
     def wake(self) -> float | None:
         """When `tick` is due next."""

@@ -83,12 +83,14 @@ def test_silence_means_lost_and_a_window_of_one():
     scene = Scene()
     scene.want()
     assert len(scene.pushed()) == 4
-    scene.sender.tick(at=0.9)
+    assert scene.sender.tick(at=0.9) is None
     assert scene.pushed(at=0.9) == []
     assert scene.sender.wake() == 1.0
-    scene.sender.tick(at=1.0)
-    assert blocks(scene.pushed(at=1.0)) == [0]
-    assert scene.sender.wake() == 3.0  # longer each time
+    assert LOCK.open(scene.sender.tick(at=1.0)).kind is Kind.HELLO
+    assert scene.pushed(at=1.0) == []  # to nobody, perhaps
+    scene.state(at=1.1)
+    assert blocks(scene.pushed(at=1.1)) == [0]
+    assert scene.sender.wake() == 3.1  # longer each time
 
 
 def test_parts_that_never_pass_are_cut_smaller():
@@ -99,6 +101,7 @@ def test_parts_that_never_pass_are_cut_smaller():
         lengths += [length for _, _, _, length in scene.pushed(at=at)]
         at = scene.sender.wake()
         scene.sender.tick(at=at)
+        scene.state(at=at)
     assert lengths[0] == SIZE
     assert min(lengths) == MIN_PART
 
