@@ -148,7 +148,7 @@ def test_the_receivers_disk_is_full(town):
     town.mount(town.inbox, 8 * MIB)
     town.serve()
     town.send(town.big).finish()
-    assert "there is no room" in town.receive().finish().err
+    assert "there is no room" in town.receive().finish(1).err
     town.nothing_visible()
     assert list(town.inbox.iterdir()) == []
 
@@ -159,7 +159,7 @@ def test_the_receivers_disk_is_full(town):
         middle.await_("held")
         (town.inbox / ".filler").write_bytes(bytes(11 * MIB))
         middle.tell("carry")
-        assert "there is no room" in receiver.finish().err
+        assert "there is no room" in receiver.finish(1).err
     town.nothing_visible()
     (town.inbox / ".filler").unlink()
     assert "of it earlier" in town.receive().finish().err
@@ -203,7 +203,7 @@ def test_a_letter_from_the_future_waits_until_it_is_time(skewed):
     town.serve()
     town.send(skew=3 * HOUR).finish()
     before = town.clinic.remembers("letter", "partner")
-    assert "is from the future" in town.receive().finish().err
+    assert "is from the future" in town.receive().finish(3).err
     town.nothing_visible()
     assert town.clinic.remembers("letter", "partner") == before
     town.receive(skew=3 * HOUR).finish()
@@ -229,7 +229,7 @@ def test_a_clock_a_month_ahead_takes_letters_for_ended_ones(skewed):
     town = skewed
     town.serve()
     town.send().finish()
-    assert "has ended" in town.receive(skew=40 * DAY).finish().err
+    assert "has ended" in town.receive(skew=40 * DAY).finish(3).err
     town.nothing_visible()
     assert "clinic has" not in town.hear(wait=0).finish().out
     town.send().finish()

@@ -95,7 +95,7 @@ def test_the_operator_changes_blocks_and_letters_of_a_mailbox(town):
     block = max(blocks, key=lambda path: path.stat().st_size)
     flip(block)
     before = town.clinic.remembers(*OPENED)
-    assert "changed on the way" in town.receive().finish().err
+    assert "changed on the way" in town.receive().finish(7).err
     town.nothing_visible()
     assert town.clinic.remembers(*OPENED) == before
     flip(block)
@@ -109,7 +109,7 @@ def test_the_operator_changes_blocks_and_letters_of_a_mailbox(town):
         ((letter,),) = rows.execute("SELECT data FROM letters WHERE box = ?", ours).fetchall()
         rows.execute("UPDATE letters SET data = ? WHERE box = ?", (letter[:-1] + b"?", *ours))
     before = town.clinic.remembers(*OPENED)
-    assert "was changed" in town.receive().finish().err
+    assert "was changed" in town.receive().finish(4).err
     assert list(town.inbox.iterdir()) == []
     assert town.clinic.remembers(*OPENED) == before
     town.send().finish()
@@ -122,10 +122,10 @@ def test_the_owner_of_a_stick_changes_and_removes_what_lies_there(town, stick):
     flip(stick.blocks()[-1])
     stick.blocks()[0].unlink()
     for _ in range(2):
-        town.receive(via=stick.via).finish()
+        town.receive(via=stick.via).finish(7)
         town.nothing_visible()
     flip(stick.letters()[0], at=-1)
-    assert "was changed" in town.receive(via=stick.via).finish().err
+    assert "was changed" in town.receive(via=stick.via).finish(4).err
     town.nothing_visible()
     unheard = town.lab.run(
         "send", town.small, "--to", "clinic", "--via", stick.via, "--wait", 1, code=7
@@ -159,7 +159,7 @@ BAD_BROKER = """
 import random, sys, threading, types
 from middle import Middle, unreliable
 broker = types.SimpleNamespace(
-    certificate={!r}, key={!r}, ca={!r}, port=8884
+    certificate={!r}, key={!r}, ca={!r}, port=8884, version="5"
 )
 meddled = unreliable(random.Random(3), drop=0.05, twice=0.1, swap=0.2, change=0.05)
 
@@ -181,7 +181,7 @@ def test_a_shipment_of_the_rivals_in_the_box_of_the_lab(town, stick):
     town.rival.run("send", "forged.sealed", "--to", "clinic", "--via", stick.via)
     theirs = town.store / "boxes" / town.box("rival")
     shutil.copytree(theirs, stick.box, dirs_exist_ok=True)
-    said = town.receive("--from", "lab", via=stick.via).finish()
+    said = town.receive(via=stick.via).finish(4)
     assert "does not claim to be from" in said.err
     town.whole()
     town.confirmed(via=stick.via)
@@ -277,17 +277,21 @@ while (index := book.prekey_for(partner, at=datetime.now(UTC))) is not None:
 
 
 def test_an_old_directory_is_put_back_and_news_are_held_back(skewed, met):
-    town = skewed
-    old = met.board.read_bytes()
-    town.clinic.run("id", "rotate")
-    town.receive(via=met.via).finish()
-    town.send(town.tiny, via=met.via).finish()
-    after = town.lab.remembers("partner", "directory")
-
-    met.board.write_bytes(old)
-    said = town.send(town.tiny, via=met.via).finish().err
-    assert "directory of clinic: " in said
-    assert town.lab.remembers("partner", "directory") == after
+    town, soon = skewed, DAY / 2 + timedelta(hours=1)  # directories are renewed after half a day
+    for news, said in (
+        (None, "older than one seen before"),
+        ("rotate", "older than the one already pinned"),
+    ):
+        old = met.board.read_bytes()
+        if news:
+            town.clinic.run("id", news, skew=soon)
+        town.receive(via=met.via, skew=soon).finish()
+        assert met.board.read_bytes() != old
+        town.send(town.tiny, via=met.via, skew=soon).finish()
+        after = town.lab.remembers("partner", "directory")
+        met.board.write_bytes(old)
+        assert said in town.send(town.tiny, via=met.via, skew=soon).finish().err
+        assert town.lab.remembers("partner", "directory") == after
 
     later = 8 * DAY  # and the rival shows the old one all the time
     silence = 'there is no news of "clinic"'

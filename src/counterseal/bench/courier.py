@@ -128,12 +128,12 @@ def _raw_send(port: str, file: str) -> dict[str, Any]:
     started = time.perf_counter()
     buffer = memoryview(bytearray(BLOCK))
     count = 0
+    link.send(Path(file).stat().st_size.to_bytes(8, "big"))
     with Path(file).open("rb", buffering=0) as source:
         while got := source.readinto(buffer):
             link.send(buffer[:got])
             count += got
-    link.finish()
-    link.read_into(memoryview(bytearray(16)))  # until they have written it
+    link.read_into(memoryview(bytearray(1)))  # when they have written it
     link.close()
     return meter.read(bytes=count, carrying=time.perf_counter() - started)
 
@@ -146,16 +146,21 @@ def _raw_receive(file: str) -> dict[str, Any]:
     link = Link.accept(connection, timeout=WAIT)
     meter = _Meter()
     buffer = memoryview(bytearray(BLOCK))
-    count = filled = 0
+    size = int.from_bytes(_exactly(link, buffer[:8]), "big")
     with Path(file).open("wb", buffering=0) as target:
-        while got := link.read_into(buffer[filled:]):
-            filled, count = filled + got, count + got
-            if filled == len(buffer):
-                target.write(buffer)
-                filled = 0
-        target.write(buffer[:filled])
+        at = 0
+        while at < size:
+            at += target.write(_exactly(link, buffer[: min(BLOCK, size - at)]))
+    link.send(b"1")
     link.close()
-    return meter.read(bytes=count, carrying=0.0)
+    return meter.read(bytes=size, carrying=0.0)
+
+
+def _exactly(link: Link, view: memoryview) -> memoryview:
+    filled = 0
+    while filled < len(view):
+        filled += link.read_into(view[filled:])
+    return view
 
 
 class _Meter:
