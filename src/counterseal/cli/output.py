@@ -27,6 +27,7 @@ __all__ = [
     "say",
     "table",
     "warn_of_directory",
+    "watched",
 ]
 
 
@@ -104,6 +105,25 @@ def progress(verb: str) -> Callable[[int, int], None] | None:
         click.echo(f"\r\033[K{verb} {share}  {speed}/s{eta}{ending}", nl=False, err=True)
 
     return show
+
+
+def watched(verb: str) -> Callable[[int, int], None]:
+    """`progress` for what sends and receives: with --json an event a second, never nothing."""
+    shown = progress(verb)
+    if shown is not None:
+        return shown
+    if not settings().json or not settings().progress:
+        return lambda _done, _total: None
+    last = time.monotonic()
+
+    def event(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 1 and done < total:
+            last = now
+            emit({"event": "progress", "verb": verb, "done": done, "total": total}, "")
+
+    return event
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from counterseal.cli.output import bytes_text, emit, fail, progress, say, warn_of_directory
+from counterseal.cli.output import bytes_text, emit, fail, say, warn_of_directory, watched
 from counterseal.cli.settings import Command, identity_option, passphrase_option, settings
 from counterseal.errors import Dropped, TimedOut, UnknownPartner
 
@@ -146,7 +146,7 @@ def _pass(
         partners=partners,
         via=transport,
         wait=wait,
-        progress=progress("receiving") or (lambda _done, _all: None),
+        progress=watched("receiving"),
     ):
         good += _report(event)
     if not good and time.monotonic() - begun < min(wait, PAUSE):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from counterseal.cli.output import bytes_text, emit, progress, say, warn_of_directory
+from counterseal.cli.output import bytes_text, emit, progress, say, warn_of_directory, watched
 from counterseal.cli.settings import (
     STALE,
     Command,
@@ -92,7 +92,7 @@ def command(  # noqa: PLR0917
             to=partner,
             via=transport,
             listing=progress("listing"),
-            progress=progress("sending") or (lambda _done, _all: None),
+            progress=watched("sending"),
         )
         emit({"event": "sent", "via": via, **dataclasses.asdict(sent)}, sent.letter)
         again = ", continuing an earlier attempt" if sent.continued else ""

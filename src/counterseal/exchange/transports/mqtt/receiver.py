@@ -6,7 +6,7 @@ Rules, in order:
    report.
 2. A part counts if it is of the list in force. What it says is not believed: the caller hands
    the finished block to a sink that knows its digest. A block that is refused is wanted again.
-3. It reports every second part, at once when a number is skipped, soon otherwise, and from time
+3. It reports every 512 KiB, at once when a number is skipped, soon otherwise, and from time
    to time when nothing comes, so that neither a lost part nor a lost report is the end.
 4. Half blocks are few: beyond a limit the oldest is thrown away, and wanted again.
 
@@ -22,7 +22,7 @@ from counterseal.errors import FormatError
 from counterseal.exchange.transports.mqtt import messages
 from counterseal.exchange.transports.mqtt.messages import MAX_WANTED, SEEN, Kind
 from counterseal.exchange.transports.mqtt.sender import MAX_BLOCK
-from counterseal.wire.limits import MIB
+from counterseal.wire.limits import KIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Receiver", "Reply"]
 
-SOON: Final = 0.01  # a part waits no longer for a second one to be reported with
+REPORT_BYTES: Final = 512 * KIB
+SOON: Final = 0.01  # a small part waits no longer for others to be reported with
 FIRST_PING, MAX_PING = 0.5, 2.0
 LIST_EVERY: Final = 0.2
 HALF_BLOCKS: Final = MAX_BLOCK + 8 * MIB  # in bytes
@@ -124,7 +125,7 @@ class Receiver:
         self.heard = at
         self._list_due = False  # the list and the HELLO passed each other
         self._ping, self._ping_at = FIRST_PING, at + FIRST_PING
-        self._note(message.number, at)
+        self._note(message.number, part.length, at)
         if self._there >> part.block & 1:
             return None
         return self._join(part, message.data)
@@ -178,7 +179,7 @@ class Receiver:
         self._number += 1
         return self._lock.close(kind, self._run, self._number, body)
 
-    def _note(self, number: int, at: float) -> None:
+    def _note(self, number: int, length: int, at: float) -> None:
         skipped = number > self._top
         if number >= self._top:
             further = min(number + 1 - self._top, SEEN)  # not as far as somebody may claim
@@ -186,8 +187,8 @@ class Receiver:
             self._top = number + 1
         elif self._top - 1 - number < SEEN:
             self._seen |= 1 << (self._top - 1 - number)
-        self._unreported += 1
-        due = at if skipped or self._unreported >= 2 else at + SOON
+        self._unreported += length
+        due = at if skipped or self._unreported >= REPORT_BYTES else at + SOON
         self._report_at = due if self._report_at is None else min(due, self._report_at)
 
     def _join(self, part: messages.Part, data: memoryview) -> Block | None:
