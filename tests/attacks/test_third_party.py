@@ -17,8 +17,6 @@ from counterseal.exchange.keys import ContentKey
 from counterseal.exchange.sent import SentBook
 from counterseal.trust.prekeystore import PrekeyStore
 
-NOW = datetime.now(UTC)
-
 
 def pin(identity):
     return cs.Partner.pin(identity.card(), key_id=identity.key_id)
@@ -62,8 +60,9 @@ def test_it_does_where_records_are_kept_by_package_id_alone(trio, tmp_path, monk
 def use_a_stolen_prekey(trio, tmp_path, monkeypatch):
     """The rival saw the bundle that the clinic made for the lab, and seals to its first prekey."""
     lab, rival, clinic = trio
-    envelope = clinic.make_prekeys(lab.history, 1, at=NOW)
-    for_lab = pin(clinic).with_prekeys(envelope, us=lab.history, at=NOW)
+    now = datetime.now(UTC)  # not when the module was loaded: that may be ten minutes ago
+    envelope = clinic.make_prekeys(lab.history, 1, at=now)
+    for_lab = pin(clinic).with_prekeys(envelope, us=lab.history, at=now)
     receipt = cs.seal(tmp_path / "w.txt", by=lab, to=for_lab, output=tmp_path / "lab.sealed")
     assert receipt.forward_secret == ("clinic",)
     monkeypatch.setattr(SentBook, "prekey_for", lambda *_, **__: 0)

@@ -335,7 +335,7 @@ def test_two_clients_at_once_in_both_directions(scene):
 def test_nothing_acknowledged_is_lost(scene):
     """Letters and notices, with the mailbox killed at random moments."""
     rng = random.Random()
-    lab, clinic = scene.transport("lab"), scene.transport("clinic")
+    lab, clinic = scene.transport("lab", patience=0.1), scene.transport("clinic")
     inbox = scene.box("lab", "clinic")
     tried, acknowledged, notices = [], [], [None]
     for attempt in range(4):

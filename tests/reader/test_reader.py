@@ -22,7 +22,6 @@ SOURCE = Path(__file__).with_name("reader.py")
 LINES = 150  # without blank ones
 SIZES = (0, 1, 16_384, 1 << 20, (3 << 20) + 5)
 REFUSALS = (ValueError, LookupError, InvalidSignature, InvalidTag, struct.error)
-NOW = datetime.now(UTC)
 
 
 def load():
@@ -59,14 +58,14 @@ class Party:
     def prekeys(self, sender, count=2):
         """Make prekeys for `sender`; return the partner it seals to, and our private halves."""
         theirs = sender.partner.history
-        envelope = self.identity.make_prekeys(theirs, count, at=NOW)
+        envelope = self.identity.make_prekeys(theirs, count, at=datetime.now(UTC))
         private = []
         for key in json.loads(envelope.payload)["keys"]:
             name = reader.digest("prekey", reader.canonical(key)).hex()
             opener = self.identity.prekeys.opener(name, partner=theirs.identity)
             classical, pq = opener.seeds()
             private.append({"id": name, "suite": key["suite"], "classical": classical, "pq": pq})
-        return self.partner.with_prekeys(envelope, us=theirs, at=NOW), private
+        return self.partner.with_prekeys(envelope, us=theirs, at=datetime.now(UTC)), private
 
 
 @pytest.fixture(scope="module")

@@ -236,16 +236,30 @@ class Rival:
             outer = _tls(client, server=True, classical=self._classical)
             inner = _tls(relay, server=False)
             ends = {client: (outer, inner), relay: (inner, outer)}
-            while True:
-                ready, _, _ = select.select(list(ends), [], [])
-                for one in ready:
+            for one in ends:
+                one.setblocking(False)  # a record may be there that says nothing to us
+            ended = False
+            while not ended:
+                for one in select.select(list(ends), [], [])[0]:
                     source, sink = ends[one]
-                    data = source.recv(PIECE)
-                    while source.pending():
-                        data += source.recv(PIECE)
+                    data, ended = _all_of(source)
                     if source is outer:
                         inside += data
                     sink.sendall(data)
+
+
+def _all_of(connection):
+    """(what is there to read, whether it has ended)"""
+    from OpenSSL import SSL
+
+    data = b""
+    try:
+        while True:
+            data += connection.recv(PIECE)
+    except SSL.WantReadError:
+        return data, False
+    except (SSL.Error, OSError):
+        return data, True
 
 
 def _tls(sock, *, server, classical=False):

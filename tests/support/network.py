@@ -37,6 +37,7 @@ from pathlib import Path
 RELAY = "10.77.9.9"
 CABLES = {"lab": "10.77.1", "relay": "10.77.2", "clinic": "10.77.3"}
 PLACES = ("middle", *CABLES)
+IP = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 MTU = 9000  # jumbo frames: a tenth of the packets that Python has to look at
 TABLE = "7"
 _numbers = itertools.count()
@@ -44,13 +45,13 @@ _numbers = itertools.count()
 
 def why_not():
     """What is missing for a network; None if nothing is."""
-    if shutil.which("ip") is None:
+    if IP is None:
         return "Debian's iproute2 is not installed"
     if os.geteuid() != 0:
         return "network namespaces need root"
     probe = f"counterseal-{os.getpid()}-probe"
     try:
-        subprocess.run(["ip", "netns", "add", probe], check=True, capture_output=True, text=True)
+        subprocess.run([IP, "netns", "add", probe], check=True, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         return f"no network namespaces: {error.stderr.strip()}"
     _ip("netns", "delete", probe)
@@ -104,7 +105,7 @@ class Network:
 
     def inside(self, place, command):
         """The command that runs `command` there; it becomes it, so signals reach it."""
-        return ["ip", "netns", "exec", self._name(place), *map(str, command)]
+        return [IP, "netns", "exec", self._name(place), *map(str, command)]
 
     def start(self, place, command, **options):
         return subprocess.Popen(self.inside(place, command), **options)
@@ -146,7 +147,7 @@ class Network:
 
 
 def _ip(*arguments):
-    subprocess.run(["ip", *arguments], check=True)
+    subprocess.run([IP, *arguments], check=True)
 
 
 def make_weather(loss, delay, twice, seed):

@@ -21,6 +21,7 @@ from OpenSSL import SSL
 
 from counterseal.crypto.tls_identity import throw_away
 from counterseal.errors import Aborted, Dropped, TimedOut
+from counterseal.exchange.transports.https.decrypt import RECORD_BYTES, fill
 from counterseal.wire import limits
 
 __all__ = ["EXPORTER_BYTES", "RECORD_BYTES", "Link"]
@@ -28,7 +29,6 @@ __all__ = ["EXPORTER_BYTES", "RECORD_BYTES", "Link"]
 GROUP: Final = "X25519MLKEM768"
 EXPORTER_LABEL: Final = b"EXPORTER-counterseal-https-v1"
 EXPORTER_BYTES: Final = 32
-RECORD_BYTES: Final = 16_384  # what OpenSSL decrypts at once; asking for more costs memory
 PULL_BYTES: Final = 256 * limits.KIB  # threads hand over Python's lock less often, then
 SEND_BYTES: Final = 64 * limits.KIB
 SEND_ROOM: Final = 4 * limits.KIB  # what the records around them need
@@ -112,17 +112,12 @@ class Link:
         return count
 
     def _decrypt(self, view: memoryview) -> int:
-        at, end, read = 0, len(view), self._tls.recv_into
-        try:
-            while at < end:
-                at += read(view[at:], RECORD_BYTES)
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
+        count, error = fill(self._tls, view)
+        if isinstance(error, SSL.ZeroReturnError):
             self._ended = True
-        except SSL.Error:
-            raise _broken() from None
-        return at
+        elif error is not None and not isinstance(error, SSL.WantReadError):
+            raise _broken()
+        return count
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """All of it."""

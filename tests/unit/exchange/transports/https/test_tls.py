@@ -140,3 +140,21 @@ def test_who_does_not_speak_tls():
 def test_no_such_machine():
     with pytest.raises(Dropped, match="cannot reach"):
         Link.connect("no-such-machine.invalid", 443, timeout=1)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_both_ways_to_decrypt(ends, monkeypatch, direct):
+    """With pyOpenSSL's inner names, and without them."""
+    from counterseal.exchange.transports.https import decrypt
+
+    assert decrypt._DIRECT  # for the release that we pin
+    monkeypatch.setattr(decrypt, "_DIRECT", direct)
+    client, mailbox = ends
+    data = os.urandom(1 << 20)
+    thread = threading.Thread(target=client.send, args=(data,))
+    thread.start()
+    assert read(mailbox, len(data)) == data
+    thread.join()
+    client._socket.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody encrypted
+    with pytest.raises(Aborted):
+        mailbox.read_into(memoryview(bytearray(1)))

@@ -9,7 +9,7 @@ from counterseal.exchange.transports.mqtt import messages
 from counterseal.exchange.transports.mqtt.messages import MAX_WANTED, Kind, Lock, Part, State, Want
 from counterseal.exchange.transports.mqtt.receiver import HALF_BLOCKS, Receiver
 from counterseal.exchange.transports.mqtt.sender import MAX_BLOCK
-from counterseal.wire.limits import MIB
+from counterseal.wire.limits import KIB, MIB
 
 TRANSFER = "5e" * 16
 LOCK = Lock(TRANSFER, b"k" * 32)
@@ -110,8 +110,8 @@ def test_parts_of_another_list_or_shape_are_ignored(part):
     assert scene.reports(at=0.0) == []
 
 
-def test_it_reports_every_second_part_and_soon():
-    scene = Scene(8)
+def test_it_reports_every_512_kib_and_soon():
+    scene = Scene(8, size=256 * KIB)
     scene.receiver.stored(scene.part(0, at=1.0))
     assert scene.reports(at=1.0) == []
     assert scene.receiver.wake() == pytest.approx(1.01)
