@@ -4,7 +4,7 @@
     python docs/formal/check.py handshake          one model, with what belongs to it
     python docs/formal/check.py --list             what would be run, and what is expected
     python docs/formal/check.py --show MODEL NAME  a variation as ProVerif gets it
-    python docs/formal/check.py --write            also renew results.txt and the tables of README.md
+    python docs/formal/check.py --write            also renew results.txt and README.md's tables
 
 ProVerif 2.04 or newer is `proverif` on the PATH, or what PROVERIF names (README.md, "Run it").
 
@@ -31,11 +31,13 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HERE: Final = Path(__file__).resolve().parent
 MODELS: Final = ("guessing", "pairing", "handshake", "hiding", "package", "groups")
@@ -46,7 +48,9 @@ CLAIM: Final = re.compile(
     r"\(\* (?P<name>[a-z][a-z0-9-]+) = (?P<expected>true|reached)"
     r'(?: in "(?P<only>[^"]+)")?: (?P<prose>[^*]+?) ?\*\)\s*(?P<text>[^;.]+)'
 )
-BLOCK: Final = re.compile(r"^query(?P<names>[^;]+);\n(?P<claims>.*?)\.\n\n", re.MULTILINE | re.DOTALL)
+BLOCK: Final = re.compile(
+    r"^query(?P<names>[^;]+);\n(?P<claims>.*?)\.\n\n", re.MULTILINE | re.DOTALL
+)
 USES: Final = re.compile(r"Uses: ([a-z, ]+)\.")
 SUMMARY: Final = re.compile(r"Verification summary:(.*?)-----", re.DOTALL)
 VERDICT: Final = re.compile(r"(is true|is false|cannot be proved)\.$", re.MULTILINE)
@@ -174,12 +178,9 @@ def as_it_is(model: str) -> Run:
     return Run(model, "", "", control=False, files=ask(files, model, asked), expected=asked)
 
 
-def vary(
-    model: str, entry: Mapping[str, Any], shared: Mapping[str, Any], *, control: bool
-) -> Run:
+def vary(model: str, entry: Mapping[str, Any], shared: Mapping[str, Any], *, control: bool) -> Run:
     name, files = entry["name"], load(model)
     known = claims(files[f"{model}.pv"])
-    changes = [*(shared[change] for change in entry.get("changes", [])), entry.get("cut", [])]
     for change in entry.get("changes", []):
         # A shared change may be about a library that this model does not use, but not all of it.
         if not [pair for pair in shared[change] if exchange(files, *pair)]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PIECE_BYTES", "Upload", "file_is", "file_sha256"]
 
-PIECE_BYTES: Final = 256 * limits.KIB
+PIECE_BYTES: Final = 128 * limits.KIB  # of each connection, what `kill -9` costs at most
 TAKE_OVER_SECONDS: Final = 10.0
 NO_DIGEST: Final = "-"
 _FILE: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})\.([0-9]{1,15})\.([0-9a-f]{64}|-)")
@@ -105,11 +105,11 @@ class Upload:
             buffer = _piece()
             while body.left:
                 piece = buffer[: body.read_into(buffer[: body.left])]
+                _write(descriptor, piece, self.offset)  # first: from here on it outlives us
+                self.offset += len(piece)
                 digest.update(piece)
                 if running is not None:
                     running.update(piece)
-                _write(descriptor, piece, self.offset)
-                self.offset += len(piece)
             if running is not None and not equal(running.digest(), promised or b""):
                 os.ftruncate(descriptor, begin)
                 self.offset, self._digest = begin, None
