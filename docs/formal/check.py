@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).resolve().parent
 MODELS: Final = ("guessing", "pairing", "handshake", "hiding", "package", "groups")
 NO_PROVERIF: Final = 77  # what automake calls "skipped"
-SECONDS: Final = 600  # for one run; all of them together take about a minute on two idle cores
+SECONDS: Final = 300  # for one run; all of them together take about a minute on two idle cores
 
 CLAIM: Final = re.compile(
     r"\(\* (?P<name>[a-z][a-z0-9-]+) = (?P<expected>true|reached)"
@@ -107,10 +107,12 @@ def main() -> int:
     if proverif is None:
         print("no ProVerif: put it on the PATH or name it in PROVERIF", file=sys.stderr)
         return NO_PROVERIF
+    outcomes, lines = [], []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        outcomes = list(pool.map(lambda run: prove(run, proverif), runs))
-    lines = [line for outcome in outcomes for line in report(outcome)]
-    print("\n".join(lines))
+        for outcome in pool.map(lambda run: prove(run, proverif), runs):
+            outcomes.append(outcome)
+            lines += report(outcome)
+            print("\n".join(report(outcome)), flush=True)
     wrong = [outcome for outcome in outcomes if not outcome.as_promised]
     spent = sum(outcome.seconds for outcome in outcomes)
     last = f"{len(outcomes)} runs, {len(wrong)} not as promised, {spent:.0f} s of ProVerif"
