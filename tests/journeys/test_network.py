@@ -9,7 +9,7 @@ attempt, without the fault, succeeds.
 from datetime import timedelta
 
 import pytest
-from organizations import MIB, SIZES, RelayBroker
+from organizations import MIB, SIZES, RelayBroker, together
 
 CONNECTIONS = 3  # that a client uses at once
 HALF = SIZES["big"] // 2
@@ -188,13 +188,12 @@ def test_the_mailboxs_disk_is_full(town):
 # ── clocks ──────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("minutes", [9, -9])
-def test_clocks_that_differ_by_minutes_do_no_harm(skewed, minutes):
-    town = skewed
+def test_clocks_that_differ_by_minutes_do_no_harm(skewed):
+    town, minutes = skewed, timedelta(minutes=9)
     town.serve()
-    town.send(skew=timedelta(minutes=minutes)).finish()
+    together(town.send(town.small, skew=minutes), town.send(town.tiny, skew=-minutes))
     town.receive().finish()
-    town.whole()
+    town.whole(town.small, town.tiny)
     town.confirmed()
 
 
@@ -214,13 +213,11 @@ def test_clocks_that_are_years_off(skewed):
     """Their own cards are not in force then: they are told, before anything is touched."""
     town = skewed
     town.serve()
-    for years in (-3, 3):
-        town.send(skew=365 * years * DAY).finish(3)
-    town.send().finish()
-    for years in (-3, 3):
-        town.receive(skew=365 * years * DAY).finish(3)
+    for job in (town.send, town.receive):
+        for refused in [job(skew=365 * years * DAY) for years in (-3, 3)]:
+            refused.finish(3)
         town.nothing_visible()
-    town.receive().finish()
+        job().finish()
     town.whole()
 
 

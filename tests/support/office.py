@@ -82,7 +82,17 @@ class Office:
         return Peer(address, bytes(32), who)
 
     def ask(
-        self, by, method, path, body=b"", *, peer=None, waited=False, lost_after=None, **headers
+        self,
+        by,
+        method,
+        path,
+        body=b"",
+        *,
+        peer=None,
+        waited=False,
+        again=False,
+        lost_after=None,
+        **headers,
     ):
         path, _, query = path.partition("?")
         fields = {}
@@ -99,6 +109,7 @@ class Office:
             body=body if hasattr(body, "left") else BytesBody(body, lost_after=lost_after),
             interim=lambda status, said: self.interim.append((status, dict(said))),
             waited=waited,
+            again=again or waited,
         )
         answer = self.mailbox.handle(request, at=self.at)
         if isinstance(getattr(answer, "body", None), Part):

@@ -181,21 +181,27 @@ class Town:
 
     def __init__(self, folder, network, founded, clock):
         self.folder, self.network, self.clock = folder, network, clock
-        for path in founded.iterdir():
-            target = folder / path.name
-            (shutil.copytree if path.is_dir() else os.link)(path, target)
+        self._founded = founded
         self.lab, self.clinic, self.relay, self.rival = (Organization(n, self) for n in NAMES)
-        packages = [folder / f"{name}.sealed" for name in SIZES]
+        packages = [founded / f"{name}.sealed" for name in SIZES]
         self.tiny, self.small, self.big, self.large = packages
         self.inbox, self.store, self.root = folder / "inbox", folder / "store", folder / "mailbox"
-        for made in (self.inbox, self.store):
-            made.mkdir()
         self.running = []
-        self._mounts = []
+        self._stack = contextlib.ExitStack()
         self._watcher = Watcher(self.inbox, {path.name: path for path in packages})
 
     def __enter__(self):
-        self._watcher.start()
+        with self._stack:
+            self.mount(self.folder, 512 * MIB)  # in memory: hundreds of processes sync all they do
+            for path in self._founded.iterdir():
+                if path.is_dir():
+                    shutil.copytree(path, self.folder / path.name)
+                elif path.stat().st_size < MIB:
+                    shutil.copy(path, self.folder)
+            for made in (self.inbox, self.store):
+                made.mkdir()
+            self._watcher.start()
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *_):
@@ -205,8 +211,7 @@ class Town:
             one.popen.wait()
             print(one)  # pytest shows it if the test has failed
         self._watcher.stop()
-        for mount in self._mounts:
-            subprocess.run(["umount", "--lazy", mount], check=False)
+        self._stack.close()
         assert self._watcher.wrong == []
 
     def start(self, place, command, label, **options):
@@ -315,7 +320,7 @@ class Town:
         path.mkdir(exist_ok=True)
         options = f"size={size}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
-        self._mounts.append(path)
+        self._stack.callback(subprocess.run, ["umount", "--lazy", path], check=True)
 
     def grow(self, path, size):
         subprocess.run(["mount", "-o", f"remount,size={size}", path], check=True)

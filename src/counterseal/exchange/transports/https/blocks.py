@@ -56,6 +56,7 @@ class Blocks:
         self._open: dict[tuple[str, str], Upload] = {}
         self._blocks.mkdir(exist_ok=True)
         self._uploads.mkdir(exist_ok=True)
+        fsync_folder(root)
         self._look()
 
     def _look(self) -> None:
@@ -159,14 +160,15 @@ class Blocks:
     ) -> Iterator[None]:
         """Inside, these blocks are here, durable, and stay. Raises StatusError (409) if not.
 
-        `named` tells whether another letter of the client names a block: then it is durable.
+        `named` tells whether another letter of the client names a block: then its name is durable.
         """
         keys = [(client, name) for name in dict.fromkeys(names)]
         with self._lock:
             self._held.update(keys)
         try:
             new = [key for key in keys if key in self._fresh or not named(key[1])]
-            shares = [new[start::SYNC_THREADS] for start in range(SYNC_THREADS)]
+            # All are looked at: else one that was damaged since could never be brought again.
+            shares = [keys[start::SYNC_THREADS] for start in range(SYNC_THREADS)]
             with ThreadPoolExecutor(SYNC_THREADS) as pool:
                 good = list(pool.map(self._all_made_durable, shares))
             if not all(good) or any(self.size(*key) is None for key in keys):

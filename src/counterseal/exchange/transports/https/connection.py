@@ -135,7 +135,7 @@ class Connection:
             keep = False
         self._send(connection, answer, close=not keep, bodiless=head.method == "HEAD")
         self._room.log(
-            f"{self.short} {head.method} {_kind(head.path)} {answer.status} {head.length}"
+            f"{self.short} {head.method[:8]} {_kind(head.path)} {answer.status} {head.length}"
         )
         if body.left:
             self._drain(body, end, whole=keep)
@@ -151,7 +151,7 @@ class Connection:
                 if not room.closing.is_set():  # else the bell has rung for the last time
                     room.bell.wait(heard, end - time.monotonic())
                 request.waited = time.monotonic() >= end or room.closing.is_set()
-                heard = room.bell.rung
+                request.again, heard = True, room.bell.rung
                 answer = room.mailbox.handle(request, at=room.clock())
         if request.method == "POST" and answer.status == 201:
             room.bell.ring()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from counterseal.trust.history import History
     from counterseal.trust.identity import Identity
 
+    Lookup = Callable[[str], History | None]
     Route = Callable[[Call], Response | Later]
 
 __all__ = ["Mailbox"]
@@ -100,7 +101,7 @@ class Mailbox:
             raise
         self.desk = Desk(
             self.limits,
-            lookup,
+            _discreet(lookup),
             shelf,
             Slots(self._index, self.limits),
             Buckets(self.limits.postings, what="letters"),
@@ -127,13 +128,13 @@ class Mailbox:
         who = request.peer.who
         found = _find(_OPEN, request.path)
         if who is None:
-            if not request.waited:
+            if not request.again:
                 self._strangers.take(request.peer.address, at=at)
             if found is None:
                 return problem(TrustError("this mailbox wants to know who you are"), 401)
         else:
             who.check(self.desk.lookup(who.identity), at=at)
-            if not request.waited:
+            if not request.again:
                 self._requests.take(who.identity, at=at)
             found = found or _find(_ROUTES, request.path)
         if found is None:
@@ -171,6 +172,18 @@ class Mailbox:
     def close(self) -> None:
         self._index.close()
         os.close(self._lock)
+
+
+def _discreet(lookup: Lookup) -> Lookup:
+    """What goes wrong in the operator's home, and where that is, is no client's business."""
+
+    def discreet(identity: str) -> History | None:
+        try:
+            return lookup(identity)
+        except CountersealError as error:
+            raise StatusError("this mailbox cannot look you up now", 500) from error
+
+    return discreet
 
 
 def _not_allowed(methods: Iterable[str]) -> Response:

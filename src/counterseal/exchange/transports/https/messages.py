@@ -80,7 +80,7 @@ class Peer:
 
 @dataclass(slots=True)
 class Request:
-    """`waited`: it asked to wait for something, and the time is over."""
+    """`again`: it waits, and something happened; `waited`: and now the time is over."""
 
     method: str
     path: str
@@ -89,6 +89,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = field(default_factory=BytesBody)
     interim: Callable[[int, Mapping[str, str]], None] = _nothing
+    again: bool = False
     waited: bool = False
 
 

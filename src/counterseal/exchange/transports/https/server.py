@@ -151,6 +151,7 @@ class Server:
                 self._addresses += Counter()
                 if connection is not None and connection.counted is not None:
                     self._clients[connection.counted] -= 1
+                    self._clients += Counter()  # forget the zeros
 
     def _count(self, client: str) -> None:
         """Raises QuotaExceeded for one connection too many of a client."""

@@ -653,3 +653,28 @@ def test_slots_are_opened_and_closed_by_their_owner(office, lab, clinic):
     office.at += timedelta(hours=2)
     office.mailbox.sweep(at=office.at)
     assert office.mailbox._index.rows("SELECT * FROM messages") == []
+
+
+def test_who_waits_is_counted_once(office, lab):
+    office.open(
+        requests=Rate(count=1, seconds=60, burst=2), strangers=Rate(count=1, seconds=60, burst=1)
+    )
+    assert office.ask(lab, "PUT", "/v1/slots/7").status == 201
+    assert office.ask(lab, "GET", "/v1/boxes?wait=9") == Later(9)
+    assert office.ask(None, "GET", "/v1/slots/7/messages/0?wait=9") == Later(9)
+    for _ in range(5):  # something happened, for somebody else
+        assert office.ask(lab, "GET", "/v1/boxes?wait=9", again=True) == Later(9)
+        answer = office.ask(None, "GET", "/v1/slots/7/messages/0?wait=9", again=True)
+        assert answer == Later(9)
+    assert office.ask(lab, "GET", "/v1/boxes").status == 429
+
+
+def test_trouble_in_the_operators_home_stays_there(office, lab):
+    def lookup(identity):
+        raise CountersealError(f"cannot use the state in /home/bank: {identity}")
+
+    office.shut()
+    office.mailbox = Mailbox(office.root, identity=office.cast.bank, lookup=lookup)
+    answer = office.ask(lab, "GET", "/v1/boxes")
+    assert answer.status == 500
+    assert b"/home" not in answer.body
