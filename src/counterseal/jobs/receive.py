@@ -47,7 +47,7 @@ from counterseal.exchange.outbox import Outbox
 from counterseal.exchange.payload import pread_exactly
 from counterseal.exchange.receipt import Receipt
 from counterseal.exchange.shipment import Notice, digests
-from counterseal.exchange.transports import NoBlocks, silent
+from counterseal.exchange.transports import NoBlocks, Whole, silent
 from counterseal.jobs.contact import letter_lifetime, letter_prekey
 from counterseal.wire import canonical
 
@@ -222,28 +222,12 @@ def _accept(
         if _answer_again(letter, sender, by=by, via=via, at=at):
             if letter.type == "shipment":
                 with contextlib.suppress(CountersealError):
-                    via.fetch(waiting, _Whole(Notice.parse(letter.body).secret))
+                    via.fetch(waiting, Whole(Notice.parse(letter.body).secret))
             _take_away(waiting, via)
         return None
     if not isinstance(event, Arrived) or event.receipt_sent:
         _take_away(waiting, via)
     return event
-
-
-class _Whole:
-    """Misses nothing: tells a sender over a broker who did not hear it that all arrived."""
-
-    def __init__(self, secret: bytes) -> None:
-        self.secret = secret
-
-    def missing(self) -> Sequence[str]:
-        return ()
-
-    def size(self, name: str) -> int:
-        raise KeyError(name)
-
-    def put(self, name: str, data: bytes) -> None:  # noqa: ARG002 - the seam's
-        raise KeyError(name)
 
 
 def _take_away(waiting: Waiting, via: Transport) -> bool:
