@@ -45,6 +45,7 @@ class Limits:
     letter_life: timedelta = timedelta(days=30)
     orphan_life: timedelta = timedelta(days=1)  # blocks and uploads that no letter names
     slot_life: timedelta = timedelta(hours=1)
+    slot_rest: timedelta = timedelta(minutes=1)  # closed, but still to be read
 
     # how often
     requests: Rate = _REQUESTS  # a client

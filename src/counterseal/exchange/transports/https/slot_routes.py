@@ -20,7 +20,7 @@ def open_(call: Call) -> Response:
 
 
 def close(call: Call) -> Response:
-    call.desk.slots.close(int(call.parts["number"]), owner=call.who)
+    call.desk.slots.close(int(call.parts["number"]), owner=call.who, at=call.at)
     return Response(204)
 
 

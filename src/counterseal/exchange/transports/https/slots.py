@@ -3,7 +3,8 @@
 A client of the mailbox opens slot `number`; then anybody who knows the number may append small
 messages and read all of them. The mailbox understands none of it, and believes none of it:
 pairing is between the two ends. So that strangers cannot use it as a store, a slot holds eight
-messages, lives an hour, and addresses may not ask often.
+messages, lives an hour, and addresses may not ask often. Who opened it closes it when the last
+message is written, which the other side may not have read yet: it can, for a minute more.
 """
 
 from __future__ import annotations
@@ -40,21 +41,25 @@ class Slots:
                 raise QuotaExceeded("too many open slots", hint="close some, or wait an hour")
             self._clear(number)
             ends = int((at + self._limits.slot_life).timestamp())
-            self._index.rows("INSERT INTO slots VALUES (?, ?, ?)", number, owner, ends)
+            self._index.rows("INSERT INTO slots VALUES (?, ?, ?, 0)", number, owner, ends)
 
-    def close(self, number: int, *, owner: str) -> None:
-        with self._index.transaction():
-            if self._index.rows(
-                "SELECT 1 FROM slots WHERE number = ? AND owner = ?", number, owner
-            ):
-                self._clear(number)
+    def close(self, number: int, *, owner: str, at: datetime) -> None:
+        """Nobody can post any more; what is there can be read for `slot_rest`."""
+        ends = int((at + self._limits.slot_rest).timestamp())
+        self._index.rows(
+            "UPDATE slots SET closed = 1, ends = min(ends, ?)"
+            " WHERE number = ? AND owner = ? AND NOT closed",
+            ends,
+            number,
+            owner,
+        )
 
     def post(self, number: int, data: bytes, *, at: datetime) -> int:
         """The index of the message; the same one posted again has the same."""
         if len(data) > SLOT_MESSAGE_BYTES:
             raise FormatError(f"a message longer than {SLOT_MESSAGE_BYTES} bytes")
         with self._index.transaction():
-            self._check(number, at)
+            self._check(number, at, more=True)
             rows = self._index.rows(
                 "SELECT place FROM messages WHERE slot = ? AND data = ?", number, data
             )
@@ -68,19 +73,22 @@ class Slots:
         return place
 
     def read(self, number: int, place: int, *, at: datetime) -> bytes | None:
-        self._check(number, at)
         rows = self._index.rows(
             "SELECT data FROM messages WHERE slot = ? AND place = ?", number, place
         )
+        self._check(number, at, more=not rows)
         return bytes(rows[0][0]) if rows else None
 
     def sweep(self, *, at: datetime) -> None:
         with self._index.transaction():
             self._expire(at)
 
-    def _check(self, number: int, at: datetime) -> None:
+    def _check(self, number: int, at: datetime, *, more: bool = False) -> None:
         now = int(at.timestamp())
-        if not self._index.rows("SELECT 1 FROM slots WHERE number = ? AND ends > ?", number, now):
+        rows = self._index.rows(
+            "SELECT closed FROM slots WHERE number = ? AND ends > ?", number, now
+        )
+        if not rows or (more and rows[0][0]):
             raise StatusError(
                 "nobody waits under this number", 404, hint="check the code; it lives an hour"
             )

@@ -360,8 +360,11 @@ def test_two_meet_in_a_slot(street, cast, lab):
     thread.join(30)
     assert found == [b"welcome"]
     lab.close_slot(7)
+    assert stranger.poll_slot(7, 1) == b"welcome"  # it may not have read that yet
     with pytest.raises(CountersealError, match="nobody waits"):
-        lab.poll_slot(7, 0)
+        stranger.poll_slot(7, 2)
+    with pytest.raises(CountersealError, match="nobody waits"):
+        stranger.post_slot(7, b"more")
     with pytest.raises(ValueError, match="nine digits"):
         lab.open_slot(10**9)
 

@@ -648,8 +648,18 @@ def test_slots_are_opened_and_closed_by_their_owner(office, lab, clinic):
     assert office.ask(None, "GET", "/v1/slots/1/messages/0").status == 204
     assert office.ask(clinic, "DELETE", "/v1/slots/1").status == 204
     assert office.ask(None, "GET", "/v1/slots/1/messages/0").status == 204
+    assert office.ask(None, "POST", "/v1/slots/1/messages", b"last").status == 201
     assert office.ask(lab, "DELETE", "/v1/slots/1").status == 204
+    assert office.ask(None, "GET", "/v1/slots/1/messages/0").body == b"last"
+    assert office.ask(None, "GET", "/v1/slots/1/messages/1").status == 404
+    assert office.ask(None, "POST", "/v1/slots/1/messages", b"later").status == 404
+    assert said(office.ask(lab, "PUT", "/v1/slots/3")) == "QuotaExceeded"  # it still counts
+    office.at += timedelta(seconds=59)
+    assert office.ask(None, "GET", "/v1/slots/1/messages/0").body == b"last"
+    assert office.ask(lab, "DELETE", "/v1/slots/1").status == 204
+    office.at += timedelta(seconds=1)
     assert office.ask(None, "GET", "/v1/slots/1/messages/0").status == 404
+    assert office.ask(lab, "PUT", "/v1/slots/3").status == 201
     office.at += timedelta(hours=2)
     office.mailbox.sweep(at=office.at)
     assert office.mailbox._index.rows("SELECT * FROM messages") == []
