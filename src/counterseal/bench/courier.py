@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from counterseal.exchange.transports.https.tls import Link
 from counterseal.jobs.address import open_transport
 from counterseal.jobs.mailbox import serve
-from counterseal.jobs.receive import Arrived, receive
+from counterseal.jobs.receive import Arrived, await_receipt, listen, receive
 from counterseal.jobs.send import send
 from counterseal.trust.home import Home
 from counterseal.trust.identity import Identity
@@ -77,10 +77,15 @@ def _send(home: str, partner: str, address: str, package: str) -> dict[str, Any]
     timed: Any = _Timed(transport)
     meter = _Meter()
     try:
+        if transport.live:  # as the command does: else the receipt finds nobody
+            listen(by=us, to=book.get(partner), via=transport)
         sent = send(package, by=us, to=book.get(partner), via=timed)
+        result = meter.read(bytes=sent.bytes, carrying=timed.seconds)
+        if transport.live:
+            await_receipt(sent.letter, by=us, of=book.get(partner), via=transport, wait=WAIT)
     finally:
         transport.close()
-    return meter.read(bytes=sent.bytes, carrying=timed.seconds)
+    return result
 
 
 def _receive(home: str, partner: str, address: str, folder: str) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,12 +18,15 @@ from counterseal.cli.settings import (
     settings,
     stale_option,
 )
+from counterseal.errors import TimedOut
 
 if TYPE_CHECKING:
     from counterseal.exchange.outbox import Posted
     from counterseal.exchange.transports import Transport
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner
+
+RECEIPT_SECONDS: Final = 5.0  # for a partner who had the last block just now
 
 
 @click.command("send", cls=Command)
@@ -84,7 +88,7 @@ def command(  # noqa: PLR0917
             warn=warn_of_directory,
         )
         partner.usable(at=datetime.now(UTC), overdue=STALE if stale_directory else timedelta(0))
-        if wait is not None:  # some ways bring a receipt only to who listens already
+        if wait is not None or transport.live:  # a broker brings a receipt to who listens already
             listen(by=identity, to=partner, via=transport)
         sent = send(
             package,
@@ -99,6 +103,9 @@ def command(  # noqa: PLR0917
         say(f"sent {sent.file} ({bytes_text(sent.bytes)}) to {to}{again}")
         if wait is not None:
             _await(sent.letter, partner, identity, transport, wait)
+        elif transport.live:
+            with contextlib.suppress(TimedOut):
+                _await(sent.letter, partner, identity, transport, RECEIPT_SECONDS)
     finally:
         transport.close()
 

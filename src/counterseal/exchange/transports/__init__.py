@@ -111,6 +111,11 @@ class Transport(Protocol):
     us, QuotaExceeded if it wants us to wait. Every method can be repeated after an error.
     """
 
+    @property
+    def live(self) -> bool:
+        """Whether both ends are there at once: then the receipt follows the last block."""
+        ...
+
     def deliver(
         self, box: str, letter: bytes, blocks: BlockSource, *, progress: Progress = silent
     ) -> None:

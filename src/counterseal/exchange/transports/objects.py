@@ -77,6 +77,8 @@ class Objects(Protocol):
 class ObjectTransport:
     """Letters and blocks as objects. Satisfies `Transport`."""
 
+    live: Final = False
+
     def __init__(
         self,
         objects: Objects,

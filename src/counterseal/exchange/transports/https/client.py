@@ -55,6 +55,8 @@ class HttpsTransport(SlotUser):
     mailbox wants to know whose it is. Without `by` there are only slots.
     """
 
+    live: Final = False
+
     def __init__(
         self,
         host: str,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import socket
 import ssl
 import time
 from collections import deque
@@ -37,7 +38,7 @@ _NOT_NOW: Final = (0x88, 0x89, 0x8B)  # unavailable, busy, shutting down
 # glibc gives memory back to the system when a little is free at the end, and pays for each MiB
 # that arrives with 256 page faults. It learns from one large block, freed at once, not to: that
 # doubles the speed of both ends. The block itself is never touched, so it costs nothing.
-_BALLAST: Final = 16 * MIB
+_BALLAST: Final = 4 * MIB
 
 
 class Connection:
@@ -239,6 +240,7 @@ class Connection:
 
     def _move(self, timeout: float) -> None:
         client, sock = self._client, self._client.socket()
+        _hurry(sock)
         poll = select.poll()
         poll.register(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
         ready = poll.poll(0 if sock.pending() else int(1000 * timeout) + 1)
@@ -299,6 +301,18 @@ class Connection:
         self, _client: Any, _data: Any, number: int, reasons: Any, _properties: Any
     ) -> None:
         self._subscribed[number] = [reason.value for reason in reasons]
+
+
+def _hurry(sock: socket.socket) -> None:
+    """Send small messages at once, and acknowledge at once what comes.
+
+    Brokers leave Nagle's algorithm on: the end of each message waits until we acknowledge what
+    was before it, which systems otherwise put off by 40 ms. Linux forgets the second setting.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_QUICKACK"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def _taken_over() -> Dropped:

@@ -59,6 +59,8 @@ class MqttTransport:
     sends and only wants a receipt), we hear letters while we listen.
     """
 
+    live: Final = True
+
     def __init__(
         self,
         host: str,
