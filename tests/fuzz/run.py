@@ -65,7 +65,8 @@ def child(target, place, flags):
     with atheris.instrument_imports(include=["counterseal"]):
         sys.path.insert(0, str(HERE))
         import targets
-    for number, seed in enumerate(targets.seeds()[target]):
+    beginnings = targets.seeds()[target] + targets.BEGINNINGS.get(target, [])
+    for number, seed in enumerate(beginnings):
         (Path(place) / f"seed-{number}").write_bytes(seed)
     atheris.Setup([sys.argv[0], *flags, place], lambda data: targets.call(target, data))
     atheris.Fuzz()

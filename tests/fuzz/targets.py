@@ -15,9 +15,11 @@ from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from unittest import mock
 
+import exchange_targets
 from workshop import AT, CHEAP, Bench, Cast, Parts, manifest_of
 
 from counterseal.crypto import passphrase as passphrases
@@ -104,6 +106,11 @@ class _Quick:
         return bytes(32)
 
 
+def _keystore():
+    with mock.patch.object(passphrases, "Argon2id", _Quick):
+        return keystores.encrypt(b"secret", b"passphrase", kind="keystore", cost=CHEAP)
+
+
 def key_ring(data):
     keyring.unpack(data)
 
@@ -145,7 +152,11 @@ TARGETS = {
         front, header, stanzas, manifest, card, prekey_bundle, keystore, key_ring,
         safetensors, file_names, statement, journal, key_id, any_file,
     )
-}  # fmt: skip
+} | exchange_targets.TARGETS  # fmt: skip
+
+
+# Where a fuzzer can also begin: nothing honest begins like this.
+BEGINNINGS = {"any_file": [b"PK\3\4", b"\x80\4}."]}
 
 
 @cache
@@ -168,15 +179,15 @@ def seeds():
         "manifest": [found.encode(1 << 15)],
         "card": [made.clinic.card().encode(), made.lab.card().encode()],
         "prekey_bundle": [canonical.encode(bundle)],
-        "keystore": [keystores.encrypt(b"secret", b"passphrase", kind="keystore", cost=CHEAP)],
+        "keystore": [_keystore()],
         "key_ring": [keyring.pack(made.clinic._ring)],
         "safetensors": [len(tensors).to_bytes(8, "little") + tensors + bytes(4)],
-        "file_names": [b"a/b|c.txt|A"],
+        "file_names": [b"a/b|c.txt|D"],
         "statement": [found.document.statement.encode()],
         "journal": [amend._MAGIC + journal_digest + body.rstrip(b"\0")],
-        "key_id": [made.clinic.key_id.encode(), keyid.words(made.clinic.key_id).encode()],
-        "any_file": [b"PK\3\4", b"\x80\4}.", data],
-    }
+        "key_id": [made.lab.key_id.encode(), keyid.words(made.lab.key_id).encode()],
+        "any_file": [len(tensors).to_bytes(8, "little") + tensors + bytes(4)],
+    } | exchange_targets.seeds()
 
 
 def call(name, data):

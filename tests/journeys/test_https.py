@@ -111,6 +111,8 @@ class Source:
         return 1 << 20
     def read(self, name):
         return os.pread(self.file, 1 << 20, self.place[name] << 20)
+    def fill(self, name, view):
+        view[:] = self.read(name)
 
 class Sink(Source):
     def __init__(self):

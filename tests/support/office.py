@@ -36,6 +36,9 @@ class Blocks:
     def read(self, name):
         return self.data[name]
 
+    def fill(self, name, view):
+        view[:] = self.read(name)
+
     def missing(self):
         return [name for name in self.names if name not in self.got]
 

@@ -56,6 +56,9 @@ class FileSource:
         self.reads.append(name)
         return os.pread(self._file, length, at)
 
+    def fill(self, name, view):
+        view[:] = self.read(name)
+
     def letter(self):
         places = [[name, *self._places[name]] for name in self.names]
         return sealed(json.dumps(places).encode())
@@ -112,6 +115,9 @@ class MemorySource:
 
     def read(self, name):
         return self._blocks[name]
+
+    def fill(self, name, view):
+        view[:] = self.read(name)
 
 
 class MemorySink:

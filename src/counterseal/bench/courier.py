@@ -5,10 +5,12 @@
     python -m counterseal.bench.courier mailbox HOME ROOT         until stdin closes
     python -m counterseal.bench.courier raw-send PORT FILE
     python -m counterseal.bench.courier raw-receive FILE          one connection
+    python -m counterseal.bench.courier ssl-send PORT FILE
+    python -m counterseal.bench.courier ssl-receive FILE          the same with Python's `ssl`
 
 Times leave out starting Python and unlocking keys. `peak` is the most resident memory after
-that. The raw sides move a file over one TLS connection with the same engine and the same
-settings, and do nothing else: what a transfer is measured against.
+that. The raw sides move a file over one TLS connection and do nothing else: what a transfer is
+measured against. One pair with the driver of our own HTTPS, one with the `ssl` of Python.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from counterseal.crypto.tls_identity import throw_away
 from counterseal.exchange.transports.https.tls import Link
 from counterseal.jobs.address import open_transport
 from counterseal.jobs.mailbox import serve
@@ -67,6 +73,8 @@ def main(arguments: list[str]) -> None:
         "mailbox": _mailbox,
         "raw-send": _raw_send,
         "raw-receive": _raw_receive,
+        "ssl-send": _ssl_send,
+        "ssl-receive": _ssl_receive,
     }
     print(json.dumps(roles[role](*rest)), flush=True)
 
@@ -157,6 +165,59 @@ def _raw_receive(file: str) -> dict[str, Any]:
         while at < size:
             at += target.write(_exactly(link, buffer[: min(BLOCK, size - at)]))
     link.send(b"1")
+    link.close()
+    return meter.read(bytes=size, carrying=0.0)
+
+
+def _ssl_send(port: str, file: str) -> dict[str, Any]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # a measure, no transport
+    link = context.wrap_socket(socket.create_connection(("127.0.0.1", int(port)), timeout=WAIT))
+    meter = _Meter()
+    started = time.perf_counter()
+    buffer = memoryview(bytearray(BLOCK))
+    count = 0
+    link.sendall(Path(file).stat().st_size.to_bytes(8, "big"))
+    with Path(file).open("rb", buffering=0) as source:
+        while got := source.readinto(buffer):
+            link.sendall(buffer[:got])
+            count += got
+    link.recv(1)
+    link.close()
+    return meter.read(bytes=count, carrying=time.perf_counter() - started)
+
+
+def _ssl_receive(file: str) -> dict[str, Any]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    ours, pem = throw_away(), Path(f"{file}.pem")
+    pem.write_bytes(
+        ours.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + ours.certificate.public_bytes(Encoding.PEM)
+    )
+    context.load_cert_chain(pem)
+    pem.unlink()
+    print(listener.getsockname()[1], flush=True)
+    connection, _ = listener.accept()
+    listener.close()
+    link = context.wrap_socket(connection, server_side=True)
+    meter = _Meter()
+    buffer = memoryview(bytearray(BLOCK))
+
+    def exactly(view: memoryview) -> memoryview:
+        filled = 0
+        while filled < len(view):
+            filled += link.recv_into(view[filled:])
+        return view
+
+    size = int.from_bytes(exactly(buffer[:8]), "big")
+    with Path(file).open("wb", buffering=0) as target:
+        at = 0
+        while at < size:
+            at += target.write(exactly(buffer[: min(BLOCK, size - at)]))
+    link.sendall(b"1")
     link.close()
     return meter.read(bytes=size, carrying=0.0)
 

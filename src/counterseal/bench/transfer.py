@@ -127,8 +127,9 @@ class _Stage:
         say("sealing")
         package = self.package()
         results: dict[str, Any] = {}
-        say("a bare TLS socket")
-        results["raw"] = self._raw(package)
+        say("bare TLS sockets")
+        for name in ("ssl", "raw"):
+            results[name] = self._bare(name, package)
         for name, where in address.items():
             say(name)
             results[name] = self._carry(package, where, together=name == "mqtt")
@@ -140,11 +141,11 @@ class _Stage:
         package.unlink()
         return results
 
-    def _raw(self, package: Path) -> dict[str, Any]:
-        target = self.folder / "raw"
-        with self._start("raw-receive", str(target)) as receiver:
+    def _bare(self, name: str, package: Path) -> dict[str, Any]:
+        target = self.folder / "bare"
+        with self._start(f"{name}-receive", str(target)) as receiver:
             port = _line(receiver)
-            with self._start("raw-send", port, str(package)) as sender:
+            with self._start(f"{name}-send", port, str(package)) as sender:
                 sent = json.loads(_line(sender))
             received = json.loads(_line(receiver))
         target.unlink()
@@ -263,7 +264,7 @@ class _Breaking:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def count(self, data: bytes) -> None:
+    def count(self, data: bytes | memoryview) -> None:
         if self.after is not None and self.carried >= self.after:
             raise Dropped("the line broke, as it was told to")
         self.carried += len(data)
@@ -281,6 +282,7 @@ class _CountedSource:
     def __init__(self, blocks: BlockSource, way: _Breaking) -> None:
         self._blocks, self._way = blocks, way
         self.names = blocks.names
+        self.fill = blocks.fill
         self.size = blocks.size
 
     def read(self, name: str) -> bytes:
@@ -295,7 +297,7 @@ class _CountedSink:
         self.missing = sink.missing
         self.size = sink.size
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         self._way.count(data)
         self._sink.put(name, data)
 

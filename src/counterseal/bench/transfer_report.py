@@ -14,24 +14,21 @@ if TYPE_CHECKING:
 __all__ = ["figures", "markdown"]
 
 MIB: Final = 1 << 20
+_WAYS: Final = {
+    "ssl": "TLS socket of Python",
+    "raw": "TLS socket of our driver",
+    "https": "HTTPS, upload",
+    "mqtt": "MQTT",
+}
 
 
 def figures(raw: Mapping[str, Any]) -> list[Figure]:
     """Rates are turned round (seconds of ours over theirs): every target is "at most"."""
     turns = raw["turns"]
     found = [
-        _figure(
-            "HTTPS upload / bare TLS socket, seconds",
-            1.25,
-            "x",
-            _over(turns, "https", lambda one: one["send"]["carrying"]),
-        ),
-        _figure(
-            "HTTPS download / bare TLS socket, seconds",
-            1.25,
-            "x",
-            _over(turns, "https", lambda one: one["receive"]["carrying"]),
-        ),
+        _figure(f"HTTPS {what} / TLS socket of {whose}, seconds", 1.25, "x", _over(turns, side, of))
+        for whose, of in (("Python", "ssl"), ("our driver", "raw"))
+        for what, side in (("upload", "send"), ("download", "receive"))
     ]
     mqtt = [turn["mqtt"] for turn in turns if "send" in turn.get("mqtt", {})]
     rate = [100 * MIB * one["send"]["carrying"] / one["send"]["bytes"] for one in mqtt]
@@ -55,11 +52,11 @@ def markdown(raw: Mapping[str, Any]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _over(turns: Iterable[Mapping[str, Any]], way: str, seconds: Any) -> list[float]:
+def _over(turns: Iterable[Mapping[str, Any]], side: str, bare: str) -> list[float]:
     return [
-        seconds(turn[way]) / turn["raw"]["send"]["carrying"]
+        turn["https"][side]["carrying"] / turn[bare]["send"]["carrying"]
         for turn in turns
-        if "send" in turn.get(way, {})
+        if "send" in turn["https"]
     ]
 
 
@@ -72,7 +69,7 @@ def _ways(turns: list[Mapping[str, Any]]) -> str:
     lines = [
         "| way | MiB/s, median | CPU of both ends, s/GiB | most resident, MiB | failures |",
         "|---|---|---|---|---|",
-        *(_way(turns, way) for way in ("raw", "https", "mqtt") if any(way in t for t in turns)),
+        *(_way(turns, way) for way in _WAYS if any(way in t for t in turns)),
     ]
     return "\n".join(lines)
 
@@ -81,7 +78,7 @@ def _way(turns: list[Mapping[str, Any]], way: str) -> str:
     measured = [turn[way] for turn in turns if "send" in turn.get(way, {})]
     failures = len(turns) - len(measured)
     if not measured:
-        return f"| {way} | | | | {failures} |"
+        return f"| {_WAYS[way]} | | | | {failures} |"
     rates = [one["send"]["bytes"] / MIB / one["send"]["carrying"] for one in measured]
     cpu = [
         (one["send"]["cpu"] + one["receive"]["cpu"]) * 1024 * MIB / one["send"]["bytes"]
@@ -89,6 +86,6 @@ def _way(turns: list[Mapping[str, Any]], way: str) -> str:
     ]
     peak = max(one[side]["peak"] for one in measured for side in ("send", "receive")) / MIB
     return (
-        f"| {way} | {estimate(rates).median:.0f} | {estimate(cpu).median:.2f} "
+        f"| {_WAYS[way]} | {estimate(rates).median:.0f} | {estimate(cpu).median:.2f} "
         f"| {peak:.0f} | {failures} |"
     )

@@ -85,7 +85,7 @@ class Incoming:
     def size(self, name: str) -> int:
         return self._places[name][0][1]
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         places = self._places.get(name)
         if places is None or len(data) != places[0][1] or leaf_digest(data).hex() != name:
             raise BadCiphertext("a block of this shipment was changed on the way")

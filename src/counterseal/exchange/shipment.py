@@ -38,6 +38,7 @@ __all__ = ["Notice", "Outgoing", "Plan", "file_name", "front_message"]
 
 BLOCK_BYTES: Final = LEAF_BYTES
 MAX_BLOCKS: Final = 32_768
+LARGE: Final = 256 * limits.MIB
 MAX_SIZE: Final = 1 << 43  # 4 TiB of model and all that is added to it
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 
@@ -125,8 +126,11 @@ def _cut(start: int, end: int, length: int) -> tuple[tuple[int, int], ...]:
 
 
 def block_bytes_for(size: int) -> int:
-    """1 MiB, doubled until the notice stays small: from 16 GiB on, blocks grow."""
-    length = BLOCK_BYTES
+    """1 MiB; 2 MiB from 256 MiB on: each block costs every carrier the same work once more.
+
+    Doubled until the notice stays small, from 32 GiB on.
+    """
+    length = BLOCK_BYTES if size < LARGE else 2 * BLOCK_BYTES
     while size // length > MAX_BLOCKS // 2:
         length *= 2
     return length
@@ -181,18 +185,27 @@ class Outgoing:
         return len(self.sealed_front) + self.notice.size - self.notice.body
 
     def read(self, name: str) -> bytes:
-        if name in self._front:
-            offset, length = self._front[name]
-            return self.sealed_front[offset : offset + length]
-        offset, length = self._body[name]
-        data = os.pread(self._descriptor, length, offset)
-        while 0 < len(data) < length:
-            piece = os.pread(self._descriptor, length - len(data), offset + len(data))
-            data = data + piece if piece else b""
+        data = bytearray(self.size(name))
+        self.fill(name, memoryview(data))
         # Not by the file's time: a write of the same tick, or through a mapping, keeps that.
         if leaf_digest(data).hex() != name:
-            raise TamperError(f"{self.path} changed while it was being sent", hint="send it again")
-        return data
+            raise self._changed()
+        return bytes(data)
+
+    def fill(self, name: str, view: memoryview) -> None:
+        if name in self._front:
+            offset, length = self._front[name]
+            view[:] = self.sealed_front[offset : offset + length]
+            return
+        offset, _ = self._body[name]
+        while view:
+            count = os.preadv(self._descriptor, [view], offset)
+            if not count:
+                raise self._changed()
+            view, offset = view[count:], offset + count
+
+    def _changed(self) -> TamperError:
+        return TamperError(f"{self.path} changed while it was being sent", hint="send it again")
 
     def _place(self, name: str) -> tuple[int, int]:
         return self._front[name] if name in self._front else self._body[name]

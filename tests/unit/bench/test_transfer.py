@@ -20,7 +20,7 @@ def raw(tmp_path_factory):
 
 def test_both_ends_carried_the_whole_package(raw):
     (turn,) = raw["turns"]
-    for way in ("raw", "https", *(["mqtt"] if not raw["missing"] else [])):
+    for way in ("ssl", "raw", "https", *(["mqtt"] if not raw["missing"] else [])):
         assert "failure" not in turn[way], turn[way]
         assert turn[way]["send"]["bytes"] > 4 * MIB
         assert turn[way]["receive"]["bytes"] > 4 * MIB
@@ -34,7 +34,7 @@ def test_a_broken_transfer_goes_on_where_it_stopped(raw):
 
 def test_the_report_has_every_figure(raw):
     text = transfer_report.markdown(raw)
-    assert "HTTPS upload / bare TLS socket" in text
+    assert "HTTPS upload / TLS socket of Python" in text
     assert "carried again after a break at half, receive" in text
 
 

@@ -153,11 +153,12 @@ def test_a_front_for_hundreds_is_not_kept(desk, monkeypatch):
 
 
 def test_the_largest_draft_can_be_read(desk):
-    """16 GiB in 16,384 blocks, and the largest front that is kept."""
+    """32 GiB in 16,384 blocks, and the largest front that is kept."""
     letter, _, out = desk.keep()
-    count = 16_384
-    size = out.notice.body + count * out.notice.block_bytes
-    notice = msgspec.structs.replace(out.notice, size=size, blocks=bytes(32 * count))
+    count, block = 16_384, 2 << 20
+    size = out.notice.body + count * block
+    blocks = bytes(32 * count)
+    notice = msgspec.structs.replace(out.notice, size=size, block_bytes=block, blocks=blocks)
     front = bytes(outboxes._MAX_FRONT)
     large = out.with_front(notice, front)
     data = bytes(letters.limits.LETTER_BYTES)

@@ -217,9 +217,10 @@ def test_one_form(package):
     ("size", "block"),
     [
         (1, MIB),
-        (16 << 30, MIB),
-        ((16 << 30) + MIB, 2 * MIB),
+        (256 * MIB - 1, MIB),
+        (256 * MIB, 2 * MIB),
         (32 << 30, 2 * MIB),
+        ((32 << 30) + 2 * MIB, 4 * MIB),
         (1 << 40, 64 * MIB),
         (MAX_SIZE, 512 * MIB),
     ],
@@ -235,7 +236,7 @@ def test_blocks_grow_with_the_package_and_by_no_other_rule(size, block):
 def test_the_longest_notice_fits_a_letter(cast):
     from counterseal.exchange import letter as letters
 
-    longest = notice_of((16 << 30) + MIB - 1, body=layout.MAX_BODY, file="a" * 128)
+    longest = notice_of((32 << 30) + 2 * MIB - 1, body=layout.MAX_BODY, file="a" * 128)
     count = len(longest.names())
     assert count == MAX_BLOCKS // 2 + 2
     body = canonical.encode(longest)

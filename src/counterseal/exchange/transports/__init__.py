@@ -61,6 +61,10 @@ class BlockSource(Protocol):
         """Raise TamperError if the file changed since it was listed."""
         ...
 
+    def fill(self, name: str, view: memoryview) -> None:
+        """As it is now, into a buffer of its size: for a carrier that finds changes itself."""
+        ...
+
 
 class BlockSink(Protocol):
     """The blocks of a shipment, at the receiver. Safe to call from several threads."""
@@ -71,8 +75,11 @@ class BlockSink(Protocol):
 
     def size(self, name: str) -> int: ...
 
-    def put(self, name: str, data: bytes) -> None:
-        """Take a block, durably or not at all; raises BadCiphertext if it is not that block."""
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        """Take a block, durably or not at all; raises BadCiphertext if it is not that block.
+
+        The data is the caller's again when this returns.
+        """
         ...
 
 
@@ -85,6 +92,9 @@ class NoBlocks:
         raise KeyError(name)
 
     def read(self, name: str) -> bytes:
+        raise KeyError(name)
+
+    def fill(self, name: str, view: memoryview) -> None:  # noqa: ARG002 - the seam's
         raise KeyError(name)
 
 
@@ -100,7 +110,7 @@ class Whole:
     def size(self, name: str) -> int:
         raise KeyError(name)
 
-    def put(self, name: str, data: bytes) -> None:  # noqa: ARG002 - the seam's
+    def put(self, name: str, data: bytes | memoryview) -> None:  # noqa: ARG002 - the seam's
         raise KeyError(name)
 
 

@@ -32,6 +32,9 @@ class Source:
         self.read_names.append(name)
         return self.blocks[name]
 
+    def fill(self, name, view):
+        view[:] = self.read(name)
+
 
 class Sink:
     def __init__(self, *blocks):

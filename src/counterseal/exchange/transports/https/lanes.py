@@ -1,5 +1,8 @@
 """Several connections at once: each takes the next job when it has room for one.
 
+The first starts alone, and the others while the line is what everybody waits for: where it is
+the processor, more of them would only wait for each other.
+
 A job is asked for before the answer to the one before it has come (`DEPTH`): on a long line,
 waiting for each block would cost more than the block. Where a connection is lost, its lane goes
 on with a new one, until nothing has moved anywhere for `patience` seconds.
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Job", "Tally", "run"]
 
 DEPTH: Final = 2
+LOOK_EVERY: Final = 0.1
+BUSY: Final = 0.35  # of a processor: then another connection would not carry more
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
 
@@ -160,8 +165,10 @@ def run(
     patience: float,
     renew: Callable[[Stream, Sequence[J]], Sequence[J]],
     progress: Progress,
+    clock: Callable[[], float] = time.monotonic,
+    work: Callable[[], float] = time.process_time,
 ) -> None:
-    """Do all jobs; the first failure stops the rest and is raised here.
+    """Do all jobs, over at most so many `lanes`; the first failure stops the rest, is raised here.
 
     `renew` looks, over a new connection, which of the jobs that were under way are still to be
     done, and from where. The iterable is advanced under a lock; `progress` is called in the
@@ -169,14 +176,23 @@ def run(
     """
     state = _Lanes(pool, jobs, tally=tally, patience=patience, renew=renew)
     # Not `Thread.join`: Ctrl-C in it makes Python 3.11 take a running thread for an ended one.
-    threads = [threading.Thread(target=state.work, daemon=True) for _ in range(lanes)]
+    threads: list[threading.Thread] = []
+
+    def start() -> tuple[float, float]:
+        threads.append(threading.Thread(target=state.work, daemon=True))
+        threads[-1].start()
+        return clock(), work()
+
     try:
-        for thread in threads:
-            thread.start()
+        at, worked = start()
         while not state.ended.issuperset(threads):
             with contextlib.suppress(queue.Empty):
-                state.news.get(timeout=0.1)
+                state.news.get(timeout=LOOK_EVERY)
             progress(tally.done, tally.total)
+            passed = clock() - at
+            if len(threads) < lanes and not state.ended and passed >= LOOK_EVERY:
+                idle = work() - worked < BUSY * passed
+                at, worked = start() if idle else (clock(), work())
     except BaseException as error:  # Ctrl-C arrives here, in the main thread
         state.fail(error)
         while not state.ended.issuperset(t for t in threads if t.ident is not None):

@@ -37,7 +37,8 @@ class Upload:
 
     def ask(self, stream: Stream) -> None:
         stream.link.limit(STALL_SECONDS)
-        data = memoryview(self._source.read(self.name))
+        data = _buffer(self._source.size(self.name))
+        self._source.fill(self.name, data)  # the mailbox checks it, as it must
         headers = {"host": self._host, "content-type": BYTES}
         if self.begun is None:
             stream.ask("PUT", f"/v1/blocks/{self.name}", headers, data)
@@ -57,6 +58,8 @@ class Upload:
             self._tally.add(self._source.size(self.name))
             return
         error = from_problem(answer.status, body)
+        if isinstance(error, BadCiphertext):
+            self._source.read(self.name)  # raises if it is our file that has changed
         if self.begun is not None and self._in_doubt:
             if isinstance(error, BadCiphertext):
                 self._in_doubt = False  # a crash there damaged the beginning: once more, whole
@@ -72,12 +75,12 @@ class Upload:
 _own = threading.local()
 
 
-def _buffer(size: int) -> bytearray:
+def _buffer(size: int) -> memoryview:
     """Each lane has one: pages that the kernel has already given us are cheap."""
     if not hasattr(_own, "buffer") or len(_own.buffer) < size:
-        _own.buffer = bytearray(size)
-    buffer: bytearray = _own.buffer
-    return buffer
+        _own.buffer = memoryview(bytearray(size))
+    view: memoryview = _own.buffer[:size]
+    return view
 
 
 class Download:
@@ -118,8 +121,8 @@ class Download:
         if answer.length != self._size - begin:
             raise Aborted("a block of the wrong length", party="mailbox", check="length of a block")
         self._got = begin
-        view = memoryview(_buffer(self._size))[: self._size]
+        view = _buffer(self._size)
         while self._got < self._size:
             self._got += stream.read_into(view[self._got :])
-        self._sink.put(self.name, bytes(view))
+        self._sink.put(self.name, view)
         self._tally.add(self._size)

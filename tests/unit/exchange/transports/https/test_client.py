@@ -15,6 +15,7 @@ from counterseal.errors import (
     QuotaExceeded,
     RevokedKey,
     RolledBack,
+    TamperError,
     TimedOut,
     TrustError,
     UnknownPartner,
@@ -189,6 +190,21 @@ def test_a_source_that_changed_ends_the_delivery(street, lab, clinic, box):
     blocks = Blocks(MIB, MIB)
     blocks.data[blocks.names[1]] = bytes(MIB)
     with pytest.raises(BadCiphertext, match="not the block of this name"):
+        lab.deliver(box, b"notice", blocks)
+    assert list(clinic.waiting([box], wait=0)) == []
+
+
+def test_a_source_that_knows_of_its_change_says_so(street, lab, clinic, box):
+    """The mailbox refuses the block; whose fault it is, the source can tell."""
+    blocks = Blocks(MIB, MIB)
+    blocks.data[blocks.names[1]] = bytes(MIB)
+
+    def read(name):
+        raise TamperError("package.sealed changed while it was being sent")
+
+    blocks.fill = lambda name, view: view.__setitem__(slice(None), blocks.data[name])
+    blocks.read = read
+    with pytest.raises(TamperError, match="changed while it was being sent"):
         lab.deliver(box, b"notice", blocks)
     assert list(clinic.waiting([box], wait=0)) == []
 

@@ -12,7 +12,7 @@ def test_a_transaction_is_whole_or_not_at_all(tmp_path):
     index = Index(tmp_path / "i")
     try:
         with contextlib.suppress(KeyError), index.transaction():
-            index.rows("INSERT INTO slots VALUES (1, 'x', 1)")
+            index.rows("INSERT INTO slots VALUES (1, 'x', 1, 0)")
             raise KeyError
         assert index.rows("SELECT * FROM slots") == []
     finally:
