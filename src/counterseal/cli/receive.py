@@ -162,6 +162,8 @@ def _report(event: Event) -> int:
         emit({"event": "arrived", **data, "path": str(event.path)}, str(event.path))
         kept = f", {bytes_text(event.kept)} of it earlier" if event.kept else ""
         say(f"received {event.path.name} ({bytes_text(event.bytes)}{kept}) from {event.sender}")
+        if not event.receipt_sent:
+            say(f"{event.sender} does not know yet: the next counterseal receive tries again")
         return 1
     if isinstance(event, Confirmed):
         emit({"event": "confirmed", **data}, f"{event.partner} has {event.file}")

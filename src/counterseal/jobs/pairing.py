@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from counterseal.errors import Aborted, CountersealError, TimedOut, TrustError
+from counterseal.errors import Aborted, CountersealError, Dropped, TimedOut, TrustError
 from counterseal.trust.card import CardDocument
 from counterseal.trust.history import History
 from counterseal.trust.identity import check_name
@@ -17,7 +17,7 @@ from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message, Name, Timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from counterseal.exchange.rendezvous import Rendezvous
     from counterseal.trust.identity import Identity
@@ -28,6 +28,7 @@ __all__ = ["Contact", "Met", "accept", "invite", "new_invitation", "open_invitat
 _INVITATION: Final = "invitation"
 _PAIRED: Final = "pairing"
 POLL_SECONDS: Final = 20.0
+AGAIN_SECONDS: Final = 1.0
 
 
 class Contact(Message, frozen=True):
@@ -56,6 +57,48 @@ class Met:
     partner: Partner
     transcript: str
     relay: Partner | None
+
+
+class _Steady:
+    """A slot that has worked once is not given up for a connection that is lost."""
+
+    def __init__(
+        self,
+        rendezvous: Rendezvous,
+        *,
+        until: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._rendezvous, self._until = rendezvous, until
+        self._clock, self._sleep = clock, sleep
+        self._worked = False
+
+    def messages(self, *, wait: float) -> Iterator[bytes]:
+        try:
+            for message in self._rendezvous.messages(wait=wait):
+                self._worked = True
+                yield message
+        except (Dropped, TimedOut):
+            self._pause()
+        self._worked = True
+
+    def post(self, message: bytes) -> None:
+        """Until it is there: the same message twice does no harm, a lost one ends the pairing."""
+        while True:
+            try:
+                self._rendezvous.post(message)
+            except (Dropped, TimedOut):
+                self._pause()
+            else:
+                self._worked = True
+                return
+
+    def _pause(self) -> None:
+        """Raises what is being handled if there is no hope."""
+        if not self._worked or self._clock() + AGAIN_SECONDS > self._until:
+            raise  # noqa: PLE0704 - in the handlers above
+        self._sleep(AGAIN_SECONDS)
 
 
 def new_invitation(us: Identity, *, at: datetime, words: int = 3) -> Invitation:
@@ -87,16 +130,19 @@ def invite(
     refused: Callable[[CountersealError], None],
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Met:
     """Wait for the one who types the code. `refused` hears of messages that were not theirs.
 
-    Raises TimedOut, or TrustError when the code has ended; a wrong guess alone ends nothing.
+    Raises TimedOut, or TrustError when the code has ended; neither a wrong guess nor a connection
+    that is lost ends anything.
     """
     sent = canonical.encode(contact) if contact is not None else None
     inviter = Inviter(invitation, us=us, contact=sent)
     deadline = clock() + wait
+    slot = _Steady(rendezvous, until=deadline, clock=clock, sleep=sleep)
     while (left := deadline - clock()) > 0:
-        for message in rendezvous.messages(wait=min(left, POLL_SECONDS)):
+        for message in slot.messages(wait=min(left, POLL_SECONDS)):
             at = now()
             before = inviter.invitation
             try:
@@ -109,10 +155,10 @@ def invite(
             _count(us, before, reply.save)
             if reply.paired is not None:
                 partner = _pin(reply.paired, us, book, name, at)
-                rendezvous.post(reply.send)
+                slot.post(reply.send)
                 us.store.delete(_INVITATION, _key(us, invitation.slot))
                 return Met(partner, reply.paired.transcript, None)
-            rendezvous.post(reply.send)
+            slot.post(reply.send)
     raise TimedOut(
         "nobody has typed the code yet",
         hint=f"go on waiting: counterseal partner invite --again {invitation.slot}",
@@ -129,13 +175,15 @@ def accept(
     wait: float,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Met:
     """Answer an invitation. Raises TrustError for a wrong code, TimedOut if nobody waits there."""
     accepter = Accepter(code, us=us, at=now())
-    rendezvous.post(accepter.hello)
     deadline = clock() + wait
+    slot = _Steady(rendezvous, until=deadline, clock=clock, sleep=sleep)
+    slot.post(accepter.hello)
     while (left := deadline - clock()) > 0:
-        for message in rendezvous.messages(wait=min(left, POLL_SECONDS)):
+        for message in slot.messages(wait=min(left, POLL_SECONDS)):
             at = now()
             try:
                 result = accepter.receive(message, at=at)
@@ -144,7 +192,7 @@ def accept(
                     continue
                 raise
             if isinstance(result, bytes):
-                rendezvous.post(result)
+                slot.post(result)
                 continue
             partner = _pin(result, us, book, name, at)
             return Met(partner, result.transcript, _pin_relay(result.contact, book, at))
