@@ -125,7 +125,7 @@ def _ours() -> list[Exchange]:
         Exchange(OURS, lambda: handshake(lab, clinic), 1.5, "both", True, True),
         Exchange("X25519 and ML-KEM-768, ephemeral", _ephemeral, 1, "nobody", True, True),
         Exchange(OFFLINE, _Offline(lab, clinic).run, 0, "both", True, True),
-        Exchange(PAIRING, lambda: pairing(lab, clinic), 2, "who knows the password", True, False),
+        Exchange(PAIRING, lambda: pairing(lab, clinic), 2, "who knows the password", True, True),
     ]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PIECE_BYTES", "Upload", "file_is", "file_sha256"]
 
-PIECE_BYTES: Final = 256 * limits.KIB  # of each connection, what `kill -9` costs at most
+PIECE_BYTES: Final = 512 * limits.KIB  # of each connection, what `kill -9` costs at most
 TAKE_OVER_SECONDS: Final = 10.0
 NO_DIGEST: Final = "-"
 _FILE: Final = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{64})\.([0-9]{1,15})\.([0-9a-f]{64}|-)")
