@@ -25,8 +25,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
 from counterseal.crypto.tls_identity import throw_away
 from counterseal.exchange.transports.https.tls import Link
 from counterseal.jobs.address import open_transport
@@ -192,11 +190,8 @@ def _ssl_receive(file: str) -> dict[str, Any]:
     listener = socket.create_server(("127.0.0.1", 0))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    ours, pem = throw_away(), Path(f"{file}.pem")
-    pem.write_bytes(
-        ours.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + ours.certificate.public_bytes(Encoding.PEM)
-    )
+    pem = Path(f"{file}.pem")
+    pem.write_bytes(throw_away().pem)
     context.load_cert_chain(pem)
     pem.unlink()
     print(listener.getsockname()[1], flush=True)
