@@ -8,6 +8,7 @@ import msgspec
 
 from counterseal.charter import document
 from counterseal.charter.document import Charter
+from counterseal.charter.request import Request, Usage
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)  # a Monday
 BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,3 +129,30 @@ def changed(value, **changes):
 def amended(charter, **changes):
     """The next version of `charter`."""
     return changed(charter, version=charter.version + 1, previous=charter.digest, **changes)
+
+
+def a_request(**changes):
+    """One that `a_charter()` allows at `AT`."""
+    return Request(
+        **{
+            "party": CLINIC,
+            "role": "analyst",
+            "action": "predict",
+            "asset": "scan",
+            "version": (1, 4, 2),
+            "digest": DIGEST,
+            "session_purpose": "diagnosis",
+            "purpose": "diagnosis",
+            "address": "192.0.2.7",
+            "proof": "mtls",
+            "rows": 3,
+            "bytes": 1000,
+            **changes,
+        }
+    )
+
+
+def a_usage(**changes):
+    """Of the first request."""
+    used = {("requests", "day"): 1, ("rows", "month"): 3}
+    return Usage(**{"concurrent": 1, "risk": 0, "used": used, **changes})

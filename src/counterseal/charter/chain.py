@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from counterseal.trust.history import History
     from counterseal.trust.identity import Identity
 
-__all__ = ["Chain", "ChainDocument"]
+__all__ = ["Chain", "ChainDocument", "Taken"]
 
 MOST: Final = 1024
 
@@ -170,6 +170,15 @@ class Chain:
         )
         return _with_move(self, Move(step=both, version=envelope), parties)
 
+    def taken(self, *, parties: Mapping[str, History]) -> list[Taken]:
+        """Every step so far, with who signed it: what a ledger writes down."""
+        found = []
+        for move in self.document.moves:
+            version = signing.verify(move.version, parties=parties)
+            step, sides = _read_step(move.step, version.charter, parties)
+            found.append(Taken(step, sides, version.charter))
+        return found
+
     def newer(self, other: Chain) -> Chain:
         """`other`, if it continues this one; raises RolledBack or TamperError if not."""
         ours, theirs = self.document.moves, other.document.moves
@@ -188,6 +197,15 @@ class Chain:
             "this charter contradicts the one we hold",
             hint="one side signed two different steps: talk to your partner",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A step that was taken, who signed it, and the version that it left in force."""
+
+    step: Step
+    sides: frozenset[Side]
+    charter: Charter
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,8 @@ def _said(message: str) -> tuple[str, str]:
     ):
         if field := pattern.search(what):
             return words, f"{path}.{field[1]}".removeprefix(".")
-    for pattern, words in _FORMS.items():
-        if pattern in what:
+    for form, words in _FORMS.items():
+        if form in what:
             return f"this has to be {words}", path
     return what[:1].lower() + what[1:], path
 

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
+from counterseal.cli import charter_steps
+from counterseal.cli.charter_steps import book_of, output_option, report
 from counterseal.cli.output import emit, say, table
 from counterseal.cli.settings import Group, confirm, identity_option, passphrase_option, settings
-from counterseal.errors import FormatError
+from counterseal.errors import CharterDenied, FormatError
 
 if TYPE_CHECKING:
-    from counterseal.charter.chain import Chain
+    from counterseal.charter.diff import Example
     from counterseal.charter.document import Charter
-    from counterseal.charter.states import Action
-    from counterseal.jobs.charters import CharterBook
 
 _TEMPLATES: Final = ("predict-only", "fine-tune", "research")  # those of charter.template
 _SOURCES: Final = (".toml", ".yaml", ".yml")
 _file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-_output = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where it is written."
-)
-_reason = click.option("--reason", metavar="TEXT", help="Written into the step, for both to read.")
 
 
 @click.group("charter", cls=Group)
 def command() -> None:
     """Charters: write, sign and compare what a partner may do."""
+
+
+for _step in (
+    charter_steps.suspend, charter_steps.resume, charter_steps.exit_, charter_steps.close,
+):  # fmt: skip
+    command.add_command(_step)
 
 
 @command.command("new")
@@ -40,9 +44,9 @@ def command() -> None:
     "--template", type=click.Choice(_TEMPLATES), default="predict-only", show_default=True
 )
 @click.option("--days", type=click.IntRange(1, 3660), default=365, show_default=True)
-@_output
+@output_option
 @identity_option
-def new(
+def new(  # noqa: PLR0917
     partner: str, asset: str, template: str, days: int, output: Path | None, as_name: str | None
 ) -> None:
     """Write a commented charter to begin with. We are its owner."""
@@ -80,22 +84,21 @@ def check(file: Path) -> None:
 
     if file.suffix in _SOURCES:
         charter = _source(file)
+        _rules(charter)
         facts = {"id": charter.id, "version": charter.version, "digest": charter.digest}
         emit(facts, charter_text(charter))
         return
-    chain = _book(None).read(_chain_bytes(file))
+    chain = book_of(None).read(_chain_bytes(file))
     now = datetime.now(UTC)
     emit(chain_facts(chain, now), chain_text(chain, now))
 
 
 @command.command("sign")
 @_file
-@_output
+@output_option
 @identity_option
 @passphrase_option
-def sign(
-    file: Path, output: Path | None, as_name: str | None, passphrase_file: str | None
-) -> None:
+def sign(file: Path, output: Path | None, as_name: str | None, passphrase_file: str | None) -> None:
     """Sign a charter that we wrote: an offer, a counter-offer, or the next version.
 
     FILE is TOML or YAML. What is written, NAME.charter, goes to the partner, over any line.
@@ -103,11 +106,12 @@ def sign(
     from counterseal.trust import atomic
 
     charter = _source(file)
+    _rules(charter)
     identity = settings().identity(as_name, passphrase_file)
-    chain = _book(as_name).offer(charter, by=identity, at=datetime.now(UTC))
+    chain = book_of(as_name).offer(charter, by=identity, at=datetime.now(UTC))
     path = output or file.with_suffix(".charter")
     atomic.write_whole(path, chain.document.encode())
-    _report(chain, path)
+    report(chain, path, identity)
 
 
 @command.command("countersign")
@@ -119,17 +123,21 @@ def countersign(file: Path, as_name: str | None, passphrase_file: str | None) ->
 
     FILE.charter is verified, shown, and written again with our signature: send it back.
     """
-    from counterseal.cli.charter_text import chain_text
+    from counterseal.charter.diff import compare
+    from counterseal.cli.charter_text import chain_text, difference_text
     from counterseal.trust import atomic
 
-    book = _book(as_name)
+    book = book_of(as_name)
     chain = book.take(_chain_bytes(file))
     click.echo(chain_text(chain, datetime.now(UTC)), err=True)
+    if chain.waiting is not None and chain.waiting[1].charter != chain.charter:
+        difference = compare(chain.charter, chain.waiting[1].charter)
+        click.echo(f"\ncompared with now: {difference_text(difference)}", err=True)
     confirm("Sign this?")
     identity = settings().identity(as_name, passphrase_file)
     signed = book.countersign(chain, by=identity, at=datetime.now(UTC))
     atomic.write_whole(file, signed.document.encode())
-    _report(signed, file)
+    report(signed, file, identity)
 
 
 @command.command("refresh")
@@ -137,8 +145,8 @@ def countersign(file: Path, as_name: str | None, passphrase_file: str | None) ->
 @identity_option
 def refresh(file: Path, as_name: str | None) -> None:
     """Take over what the partner sent: their signature, or a later step."""
-    chain = _book(as_name).take(_chain_bytes(file))
-    _report(chain, None)
+    chain = book_of(as_name).take(_chain_bytes(file))
+    report(chain, None, None)
 
 
 @command.command("list")
@@ -146,7 +154,7 @@ def refresh(file: Path, as_name: str | None) -> None:
 def list_(as_name: str | None) -> None:
     """List the charters we hold, and where each stands."""
     now = datetime.now(UTC)
-    chains = _book(as_name).list()
+    chains = book_of(as_name).list()
     emit(
         [
             {"id": c.charter.id, "title": c.charter.title, "state": c.standing.at(now)}
@@ -160,7 +168,7 @@ def list_(as_name: str | None) -> None:
 
 @command.command("show")
 @click.argument("charter")
-@_output
+@output_option
 @identity_option
 def show(charter: str, output: Path | None, as_name: str | None) -> None:
     """Show a charter that we hold; CHARTER is its id, title, partner or asset.
@@ -170,127 +178,88 @@ def show(charter: str, output: Path | None, as_name: str | None) -> None:
     from counterseal.cli.charter_text import chain_facts, chain_text
     from counterseal.trust import atomic
 
-    chain = _book(as_name).find(charter)
+    chain = book_of(as_name).find(charter)
     now = datetime.now(UTC)
     if output is not None:
         atomic.write_whole(output, chain.document.encode())
     emit(chain_facts(chain, now), chain_text(chain, now))
 
 
-@command.command("suspend")
-@click.argument("charter")
-@_reason
-@_output
+@command.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option(
+    "--expect",
+    type=click.Choice(("equal", "narrower", "wider", "incomparable")),
+    help="Exit with 5 if it is anything else; an equal one counts as narrower.",
+)
 @identity_option
-@passphrase_option
-def suspend(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Suspend a charter, at once and alone. Resuming needs both."""
-    _move(charter, "suspend", reason, output, as_name, passphrase_file)
+def diff(old: str, new: str, expect: str | None, as_name: str | None) -> None:
+    """Prove what NEW allows that OLD refused, and the other way round.
+
+    Each is a file (TOML, YAML or .charter), or a charter that we hold. What is found comes with
+    a request that shows it; "narrower" means that there is none, of all requests that there are.
+    """
+    from counterseal.charter.diff import compare
+    from counterseal.cli.charter_text import difference_text
+
+    found = compare(_charter(old, as_name), _charter(new, as_name))
+    facts = {
+        "relation": found.relation,
+        "narrows": found.narrows,
+        "newly_allowed": _example(found.newly_allowed),
+        "newly_refused": _example(found.newly_refused),
+        "wider": found.wider,
+        "narrower": found.narrower,
+        "other_terms": found.other_terms,
+    }
+    emit(facts, difference_text(found))
+    if expect is not None and not (
+        found.relation == expect or (expect == "narrower" and found.relation == "equal")
+    ):
+        raise CharterDenied(f"the new version is {found.relation}, not {expect}")
 
 
-@command.command("resume")
+def _example(example: Example | None) -> dict[str, Any] | None:
+    if example is None:
+        return None
+    used = {f"{unit} per {period}": count for (unit, period), count in example.usage.used.items()}
+    return {
+        "request": msgspec.to_builtins(example.request),
+        "concurrent": example.usage.concurrent,
+        "risk": example.usage.risk,
+        "used": used,
+        "at": example.at,
+    }
+
+
+@command.command("export")
 @click.argument("charter")
-@_reason
-@_output
+@click.option("--odrl", is_flag=True, required=True, help="As an ODRL 2.2 agreement (JSON-LD).")
+@output_option
 @identity_option
-@passphrase_option
-def resume(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Sign that a suspended charter goes on; the partner has to countersign."""
-    _move(charter, "resume", reason, output, as_name, passphrase_file)
-
-
-@command.command("exit")
-@click.argument("charter")
-@_reason
-@_output
-@identity_option
-@passphrase_option
-def exit_(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Begin the end of a charter: from now on nothing is allowed under it."""
-    _move(charter, "exit", reason, output, as_name, passphrase_file)
-
-
-@command.command("close")
-@click.argument("charter")
-@_reason
-@_output
-@identity_option
-@passphrase_option
-def close(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Sign that everything is wound down; the partner has to countersign."""
-    _move(charter, "close", reason, output, as_name, passphrase_file)
-
-
-def _move(
-    charter: str,
-    action: Action,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
+def export(charter: str, odrl: bool, output: Path | None, as_name: str | None) -> None:  # noqa: FBT001
+    """Write a charter in the form of other people's tools. It carries no signatures."""
+    del odrl  # the only form so far
+    from counterseal.charter.odrl import export as to_odrl
     from counterseal.trust import atomic
 
-    book = _book(as_name)
-    chain = book.find(charter)
-    identity = settings().identity(as_name, passphrase_file)
-    moved = book.move(chain, action, by=identity, at=datetime.now(UTC), reason=reason)
-    path = output or Path(f"{moved.charter.id[:8]}.charter")
-    atomic.write_whole(path, moved.document.encode())
-    _report(moved, path)
+    text = json.dumps(to_odrl(_charter(charter, as_name)), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+        return
+    atomic.write_whole(output, f"{text}\n".encode())
+    emit({"path": str(output)}, str(output))
 
 
-def _report(chain: Chain, path: Path | None) -> None:
-    from counterseal.cli.charter_text import chain_facts
-
-    now = datetime.now(UTC)
-    facts = {**chain_facts(chain, now), "path": None if path is None else str(path)}
-    emit(facts, str(path) if path is not None else chain.charter.id)
-    say(f'"{chain.charter.title}" is {chain.standing.at(now)}')
-    if chain.document.pending is not None:
-        say("your partner has to countersign: send them the file")
-    elif path is not None:
-        say("send the file to your partner")
-
-
-def _book(as_name: str | None) -> CharterBook:
-    from counterseal.jobs.charters import CharterBook
-    from counterseal.trust.identity import Identity
-
-    home = settings().home
-    us = Identity.load_history(as_name or home.only_identity(), home=home)
-    return CharterBook(us, settings().partners(), store=home.store, narrower=_narrower)
-
-
-def _narrower(new: Charter, old: Charter) -> bool:
-    """Only a proof counts; without the prover both have to sign."""
-    from counterseal.charter.diff import compare
-
-    return compare(old, new).narrows
+def _charter(name: str, as_name: str | None) -> Charter:
+    """A file as people write it, a signed one, or one that we hold."""
+    path = Path(name)
+    if path.suffix in _SOURCES:
+        return _source(path)
+    if path.is_file():
+        return book_of(as_name).read(_chain_bytes(path)).charter
+    return book_of(as_name).find(name).charter
 
 
 def _source(file: Path) -> Charter:
@@ -301,9 +270,14 @@ def _source(file: Path) -> Charter:
         raise FormatError(
             f"{file} is not a charter as people write it", hint="a .toml, .yaml or .yml file"
         )
-    return _check_source(
-        atomic.read_bounded(file, limits.CHARTER_BYTES, what="charter"), file.name
-    )
+    return _check_source(atomic.read_bounded(file, limits.CHARTER_BYTES, what="charter"), file.name)
+
+
+def _rules(charter: Charter) -> None:
+    """What is signed has to be what can be enforced: it compiles, and Cedar accepts it."""
+    from counterseal.charter.decision import Rules
+
+    Rules(charter)
 
 
 def _check_source(data: bytes, name: str) -> Charter:

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from counterseal.charter.chain import Chain
+    from counterseal.charter.diff import Difference
     from counterseal.charter.document import Charter, Limits
 
-__all__ = ["chain_facts", "chain_text", "charter_text"]
+__all__ = ["chain_facts", "chain_text", "charter_text", "difference_text"]
 
 _PERIOD = {"hour": "an hour", "day": "a day", "month": "a month", "term": "in the whole term"}
 
@@ -23,13 +24,16 @@ def charter_text(charter: Charter) -> str:
     lines = [
         charter.title,
         f"charter {charter.id[:8]}, version {charter.version}, digest {charter.digest[:16]}",
-        f"between {owner} (owner) and {partner}, "
-        f"{charter.begins:%Y-%m-%d %H:%M} to {charter.ends:%Y-%m-%d %H:%M} UTC",
+        f"between {owner} (owner) and {partner}, {_term(charter)}",
         *_may(charter),
         *_limits(charter.limits),
         *_rest(charter),
     ]
     return "\n".join(lines)
+
+
+def _term(charter: Charter) -> str:
+    return f"{charter.begins:%Y-%m-%d %H:%M} to {charter.ends:%Y-%m-%d %H:%M} UTC"
 
 
 def _may(charter: Charter) -> Iterator[str]:
@@ -105,6 +109,20 @@ def _standing(chain: Chain, at: datetime) -> str:
         if version.charter != chain.charter:
             text += f"; with it the charter says:\n\n{charter_text(version.charter)}"
     return text
+
+
+def difference_text(found: Difference) -> str:
+    """The relation first; what it rests on below."""
+    lines = [
+        found.relation,
+        f"newly allowed, for example: {found.newly_allowed}" if found.newly_allowed else "",
+        f"newly refused, for example: {found.newly_refused}" if found.newly_refused else "",
+        f"wider: {', '.join(found.wider)}" if found.wider else "",
+        f"narrower: {', '.join(found.narrower)}" if found.narrower else "",
+        f"changed otherwise: {', '.join(found.other_terms)}" if found.other_terms else "",
+        "the owner's signature is enough" if found.narrows else "it needs both signatures",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def chain_facts(chain: Chain, at: datetime) -> dict[str, Any]:

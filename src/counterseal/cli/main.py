@@ -30,6 +30,8 @@ _COMMANDS: Final = {
     "inspect": ("inspect", "Say what a package or card is; needs no key."),
     "id": ("id", "Our identity: show, rotate, revoke, back up."),
     "partner": ("partner", "Partners: meet one, pin a card, refresh it, list."),
+    "charter": ("charter", "Charters: write, sign and compare what a partner may do."),
+    "ledger": ("ledger", "Ledgers: show, verify, prove and export what happened."),
     "bench": ("bench", "Measure this machine against peers and baselines."),
     "doctor": ("doctor", "Check this installation, home folder and keys."),
     "version": ("version", "Print versions."),

@@ -13,6 +13,7 @@
 | `cpace` | from a short code to a strong key | draft-irtf-cfrg-cpace-21 |
 | `ephemeral` | a key for one conversation: X-Wing, used once | draft-connolly-cfrg-xwing-kem |
 | `record` | frames of a channel, a key that only turns forwards | SP 800-38D |
+| `notes` | signatures of checkpoints, as other tools read them | c2sp.org/signed-note, FIPS 204 |
 | `x509`, `tls_identity` | certificates of a CA; certificates that carry no trust | RFC 5280 |
 | `digest` | SHA-256 and the BLAKE3 leaf | FIPS 180-4, BLAKE3 |
 

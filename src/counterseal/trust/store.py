@@ -77,6 +77,10 @@ class Store:
         rows = self._run("SELECT key, value FROM records WHERE kind = ? ORDER BY key", kind)
         return [(key, bytes(value)) for key, value in rows]
 
+    def another(self) -> Store:
+        """The same records over a connection of its own, for a thread of its own."""
+        return self if self._path is None else Store(self._path)
+
     def close(self) -> None:
         if self._connection is not None and self._connection is not self._memory:
             self._connection.close()

@@ -24,6 +24,8 @@ MANIFEST_JSON_BYTES: Final = 64 * MIB
 LEAVES: Final = 4 * MIB  # 4 TiB of model
 STATEMENT_BYTES: Final = 32 * MIB
 
+CHARTER_BYTES: Final = 256 * KIB
+CHARTER_CHAIN_BYTES: Final = 32 * MIB
 LETTER_BYTES: Final = 4 * MIB  # the notice of a shipment of 32,768 blocks is about 2 MiB
 LETTER_ROOM: Final = 32 * KIB  # shares, salts and padding around the message
 
@@ -46,3 +48,13 @@ CERTIFIED_BYTES: Final = CARD_DOCUMENT_BYTES + 256 * KIB  # with the chain
 CERTIFICATE_BYTES: Final = 32 * KIB  # ML-DSA-87 comes to 8 KiB
 CERTIFICATES: Final = 8
 PEM_BYTES: Final = MIB
+
+# The ledger (SPEC 17)
+LEDGER_ENTRY_BYTES: Final = 65_535  # c2sp.org/tlog-tiles: a length of 16 bits
+LEDGER_NOTE_BYTES: Final = 160 * KIB  # 32 signatures of 3.3 KiB (ML-DSA-44 in base64)
+LEDGER_SIGNATURES: Final = 32
+LEDGER_PROOF_BYTES: Final = LEDGER_NOTE_BYTES + 96 * KIB  # with the entry and 63 hashes
+LEDGER_KEY_BYTES: Final = 32 * KIB  # the owner's statement comes to about 10 KiB
+LEDGER_WITNESS_BYTES: Final = 64 * MIB
+LEDGER_CALLS: Final = 100_000  # of ours that a witness waits for; about 300 bytes each
+LEDGER_PENDING: Final = 65_536  # entries in memory that no transaction has taken yet
