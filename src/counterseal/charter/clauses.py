@@ -25,7 +25,6 @@ from counterseal.charter.conditions import (
 )
 from counterseal.charter.document import Day
 from counterseal.charter.versions import VersionRule
-from counterseal.errors import FormatError
 
 if TYPE_CHECKING:
     from counterseal.charter.document import Charter, Limits, Permission, Quota
@@ -237,10 +236,7 @@ def _network(text: str) -> Condition:
     """Whole words are equal, one is in a range, the rest may be anything."""
     network = ipaddress.ip_network(text)
     prefix = network.prefixlen + (96 if network.version == 4 else 0)
-    try:
-        low = words_of(str(network.network_address))
-    except ValueError as error:
-        raise FormatError(f"{text} is no network for a charter: {error}") from None
+    low = words_of(str(network.network_address))
     conditions: list[Condition] = []
     for number, fact in enumerate(WORDS):
         bits = min(32, max(0, prefix - 32 * number))
