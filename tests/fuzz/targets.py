@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from unittest import mock
 
+import agreement_targets
 import exchange_targets
 from workshop import AT, CHEAP, Bench, Cast, Parts, manifest_of
 
@@ -152,7 +153,7 @@ TARGETS = {
         front, header, stanzas, manifest, card, prekey_bundle, keystore, key_ring,
         safetensors, file_names, statement, journal, key_id, any_file,
     )
-} | exchange_targets.TARGETS  # fmt: skip
+} | exchange_targets.TARGETS | agreement_targets.TARGETS  # fmt: skip
 
 
 # Where a fuzzer can also begin: nothing honest begins like this.
@@ -172,22 +173,26 @@ def seeds():
     bundle = made.clinic.make_prekeys(made.lab.history, 1, at=AT)
     made.lab.rotate(at=AT)
     made.lab.revoke(reason="lost", which=made.lab.history.identity, at=AT)
-    return {
-        "front": [data],
-        "header": [canonical.encode(parts.envelope)],
-        "stanzas": [b"\2" + parts.stanzas],
-        "manifest": [found.encode(1 << 15)],
-        "card": [made.clinic.card().encode(), made.lab.card().encode()],
-        "prekey_bundle": [canonical.encode(bundle)],
-        "keystore": [_keystore()],
-        "key_ring": [keyring.pack(made.clinic._ring)],
-        "safetensors": [len(tensors).to_bytes(8, "little") + tensors + bytes(4)],
-        "file_names": [b"a/b|c.txt|D"],
-        "statement": [found.document.statement.encode()],
-        "journal": [amend._MAGIC + journal_digest + body.rstrip(b"\0")],
-        "key_id": [made.lab.key_id.encode(), keyid.words(made.lab.key_id).encode()],
-        "any_file": [len(tensors).to_bytes(8, "little") + tensors + bytes(4)],
-    } | exchange_targets.seeds()
+    return (
+        {
+            "front": [data],
+            "header": [canonical.encode(parts.envelope)],
+            "stanzas": [b"\2" + parts.stanzas],
+            "manifest": [found.encode(1 << 15)],
+            "card": [made.clinic.card().encode(), made.lab.card().encode()],
+            "prekey_bundle": [canonical.encode(bundle)],
+            "keystore": [_keystore()],
+            "key_ring": [keyring.pack(made.clinic._ring)],
+            "safetensors": [len(tensors).to_bytes(8, "little") + tensors + bytes(4)],
+            "file_names": [b"a/b|c.txt|D"],
+            "statement": [found.document.statement.encode()],
+            "journal": [amend._MAGIC + journal_digest + body.rstrip(b"\0")],
+            "key_id": [made.lab.key_id.encode(), keyid.words(made.lab.key_id).encode()],
+            "any_file": [len(tensors).to_bytes(8, "little") + tensors + bytes(4)],
+        }
+        | exchange_targets.seeds()
+        | agreement_targets.seeds()
+    )
 
 
 def call(name, data):
