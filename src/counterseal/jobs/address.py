@@ -4,17 +4,19 @@ PATH or file:PATH           a folder that both sides see, or a stick
 s3: gs: az://BUCKET/PREFIX  an object store
 https://NAME@HOST:PORT      a mailbox run by NAME, a partner we pinned
 mqtts://[USER@]HOST:PORT    a broker over TLS; ?ca=FILE &password-file=FILE &cert=FILE &key=FILE
+                            &version=3.1.1 for one that knows no MQTT 5
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from counterseal.errors import FormatError
+from counterseal.errors import FormatError, TrustError
 from counterseal.exchange.rendezvous import BoxSlot, MailboxSlot
 from counterseal.exchange.transports.bucket import SCHEMES as BUCKETS
 from counterseal.trust import atomic
@@ -38,7 +40,7 @@ MQTT_PORT: Final = 8883
 _SESSION: Final = "mqtt-session"
 _OPTIONS: Final = {
     "https": frozenset[str](),
-    "mqtts": frozenset({"ca", "password-file", "cert", "key"}),
+    "mqtts": frozenset({"ca", "password-file", "cert", "key", "version"}),
 }
 
 
@@ -150,11 +152,17 @@ def _mqtts(place: Place, *, by: Identity, keep_letters: bool) -> Transport:
     password = None
     if "password-file" in place.options:
         path = Path(place.options["password-file"]).expanduser()
+        facts = path.stat()
+        if stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) & 0o077:
+            raise TrustError(f"{path} can be read by others", hint=f"chmod 600 {path}")
         data = atomic.read_bounded(path, limits.PASSPHRASE_FILE_BYTES, what="password file")
         password = data.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
-    files = {name: Path(value).expanduser() for name, value in place.options.items()}
+    files = {name: Path(place.options[name]).expanduser() for name in place.options}
     if ("cert" in files) != ("key" in files):
         raise FormatError("a client certificate needs both ?cert=FILE and &key=FILE")
+    version = place.options.get("version", "5")
+    if version not in {"5", "3.1.1"}:
+        raise FormatError(f"no MQTT {version} is known", hint="?version=5 or ?version=3.1.1")
     return MqttTransport(
         place.host,
         place.port,
@@ -164,6 +172,7 @@ def _mqtts(place: Place, *, by: Identity, keep_letters: bool) -> Transport:
         certificate=(files["cert"], files["key"]) if "cert" in files else None,
         session=_session(by),
         keep_letters=keep_letters,
+        version="5" if version == "5" else "3.1.1",
     )
 
 
