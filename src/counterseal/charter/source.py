@@ -58,7 +58,10 @@ def read(data: bytes, *, name: str) -> Charter:
         what, path = _said(str(error))
     line = _line(lines, path)
     where = f"{name}, line {line}" if line else name
-    raise FormatError(f"{where}: {path or 'the charter'}: {what}", hint="counterseal charter check")
+    raise FormatError(
+        f"{where}: {path or 'the charter'}: {what}",
+        hint="counterseal charter new writes one in which every line is explained",
+    )
 
 
 def _line(lines: yamlish.Lines, path: str) -> int | None:
