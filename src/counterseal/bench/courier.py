@@ -135,36 +135,12 @@ def _mailbox(home: str, root: str) -> dict[str, Any]:
 
 def _raw_send(port: str, file: str) -> dict[str, Any]:
     link = Link.connect("127.0.0.1", int(port), timeout=WAIT)
-    meter = _Meter()
-    started = time.perf_counter()
-    buffer = memoryview(bytearray(BLOCK))
-    count = 0
-    link.send(Path(file).stat().st_size.to_bytes(8, "big"))
-    with Path(file).open("rb", buffering=0) as source:
-        while got := source.readinto(buffer):
-            link.send(buffer[:got])
-            count += got
-    link.read_into(memoryview(bytearray(1)))  # when they have written it
-    link.close()
-    return meter.read(bytes=count, carrying=time.perf_counter() - started)
+    return _bare_send(file, link.send, link.read_into, link.close)
 
 
 def _raw_receive(file: str) -> dict[str, Any]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    print(listener.getsockname()[1], flush=True)
-    connection, _ = listener.accept()
-    listener.close()
-    link = Link.accept(connection, timeout=WAIT)
-    meter = _Meter()
-    buffer = memoryview(bytearray(BLOCK))
-    size = int.from_bytes(_exactly(link, buffer[:8]), "big")
-    with Path(file).open("wb", buffering=0) as target:
-        at = 0
-        while at < size:
-            at += target.write(_exactly(link, buffer[: min(BLOCK, size - at)]))
-    link.send(b"1")
-    link.close()
-    return meter.read(bytes=size, carrying=0.0)
+    link = Link.accept(_one_caller(), timeout=WAIT)
+    return _bare_receive(file, link.send, link.read_into, link.close)
 
 
 def _ssl_send(port: str, file: str) -> dict[str, Any]:
@@ -172,39 +148,60 @@ def _ssl_send(port: str, file: str) -> dict[str, Any]:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # a measure, no transport
     link = context.wrap_socket(socket.create_connection(("127.0.0.1", int(port)), timeout=WAIT))
-    meter = _Meter()
-    started = time.perf_counter()
-    buffer = memoryview(bytearray(BLOCK))
-    count = 0
-    link.sendall(Path(file).stat().st_size.to_bytes(8, "big"))
-    with Path(file).open("rb", buffering=0) as source:
-        while got := source.readinto(buffer):
-            link.sendall(buffer[:got])
-            count += got
-    link.recv(1)
-    link.close()
-    return meter.read(bytes=count, carrying=time.perf_counter() - started)
+    return _bare_send(file, link.sendall, link.recv_into, link.close)
 
 
 def _ssl_receive(file: str) -> dict[str, Any]:
-    listener = socket.create_server(("127.0.0.1", 0))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     pem = Path(f"{file}.pem")
     pem.write_bytes(throw_away().pem)
     context.load_cert_chain(pem)
     pem.unlink()
-    print(listener.getsockname()[1], flush=True)
-    connection, _ = listener.accept()
-    listener.close()
-    link = context.wrap_socket(connection, server_side=True)
+    link = context.wrap_socket(_one_caller(), server_side=True)
+    return _bare_receive(file, link.sendall, link.recv_into, link.close)
+
+
+def _one_caller() -> socket.socket:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        connection, _ = listener.accept()
+    return connection
+
+
+def _bare_send(
+    file: str,
+    send: Callable[[bytes | memoryview], None],
+    read_into: Callable[[memoryview], int],
+    close: Callable[[], None],
+) -> dict[str, Any]:
+    meter = _Meter()
+    started = time.perf_counter()
+    buffer = memoryview(bytearray(BLOCK))
+    count = 0
+    send(Path(file).stat().st_size.to_bytes(8, "big"))
+    with Path(file).open("rb", buffering=0) as source:
+        while got := source.readinto(buffer):
+            send(buffer[:got])
+            count += got
+    read_into(memoryview(bytearray(1)))  # when they have written it
+    close()
+    return meter.read(bytes=count, carrying=time.perf_counter() - started)
+
+
+def _bare_receive(
+    file: str,
+    send: Callable[[bytes | memoryview], None],
+    read_into: Callable[[memoryview], int],
+    close: Callable[[], None],
+) -> dict[str, Any]:
     meter = _Meter()
     buffer = memoryview(bytearray(BLOCK))
 
     def exactly(view: memoryview) -> memoryview:
         filled = 0
         while filled < len(view):
-            filled += link.recv_into(view[filled:])
+            filled += read_into(view[filled:])
         return view
 
     size = int.from_bytes(exactly(buffer[:8]), "big")
@@ -212,16 +209,9 @@ def _ssl_receive(file: str) -> dict[str, Any]:
         at = 0
         while at < size:
             at += target.write(exactly(buffer[: min(BLOCK, size - at)]))
-    link.sendall(b"1")
-    link.close()
+    send(b"1")
+    close()
     return meter.read(bytes=size, carrying=0.0)
-
-
-def _exactly(link: Link, view: memoryview) -> memoryview:
-    filled = 0
-    while filled < len(view):
-        filled += link.read_into(view[filled:])
-    return view
 
 
 class _Meter:

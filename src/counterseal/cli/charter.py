@@ -31,9 +31,7 @@ def command() -> None:
     """Charters: write, sign and compare what a partner may do."""
 
 
-for _step in (
-    charter_steps.suspend, charter_steps.resume, charter_steps.exit_, charter_steps.close,
-):  # fmt: skip
+for _step in charter_steps.commands():
     command.add_command(_step)
 
 

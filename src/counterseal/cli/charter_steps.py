@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,106 +22,53 @@ if TYPE_CHECKING:
 output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where it is written."
 )
-_reason = click.option("--reason", metavar="TEXT", help="Written into the step, for both to read.")
+_STEPS: Final[dict[Action, str]] = {
+    "suspend": "Suspend a charter, at once and alone. Resuming needs both.",
+    "resume": "Sign that a suspended charter goes on; the partner has to countersign.",
+    "exit": "Begin the end of a charter: from now on nothing is allowed under it.",
+    "close": "Sign that everything is wound down; the partner has to countersign.",
+}
 
 
-@click.command("suspend", cls=Command)
-@click.argument("charter")
-@_reason
-@output_option
-@identity_option
-@passphrase_option
-def suspend(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Suspend a charter, at once and alone. Resuming needs both."""
-    _move(charter, "suspend", reason, output, as_name, passphrase_file)
+def commands() -> list[click.Command]:
+    """One for each step: they differ in nothing but its name."""
+    return [_command(action, text) for action, text in _STEPS.items()]
 
 
-@click.command("resume", cls=Command)
-@click.argument("charter")
-@_reason
-@output_option
-@identity_option
-@passphrase_option
-def resume(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Sign that a suspended charter goes on; the partner has to countersign."""
-    _move(charter, "resume", reason, output, as_name, passphrase_file)
+def _command(action: Action, text: str) -> click.Command:
+    @click.command(action, cls=Command, help=text)
+    @click.argument("charter")
+    @click.option("--reason", metavar="TEXT", help="Written into the step, for both to read.")
+    @output_option
+    @identity_option
+    @passphrase_option
+    def command(
+        charter: str,
+        reason: str | None,
+        output: Path | None,
+        as_name: str | None,
+        passphrase_file: str | None,
+    ) -> None:
+        from counterseal.trust import atomic
 
+        book = book_of(as_name)
+        chain = book.find(charter)
+        identity = settings().identity(as_name, passphrase_file)
+        moved = book.move(chain, action, by=identity, at=datetime.now(UTC), reason=reason)
+        path = output or Path(f"{moved.charter.id[:8]}.charter")
+        atomic.write_whole(path, moved.document.encode())
+        report(moved, path, identity)
 
-@click.command("exit", cls=Command)
-@click.argument("charter")
-@_reason
-@output_option
-@identity_option
-@passphrase_option
-def exit_(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Begin the end of a charter: from now on nothing is allowed under it."""
-    _move(charter, "exit", reason, output, as_name, passphrase_file)
-
-
-@click.command("close", cls=Command)
-@click.argument("charter")
-@_reason
-@output_option
-@identity_option
-@passphrase_option
-def close(
-    charter: str,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    """Sign that everything is wound down; the partner has to countersign."""
-    _move(charter, "close", reason, output, as_name, passphrase_file)
-
-
-def _move(  # noqa: PLR0917
-    charter: str,
-    action: Action,
-    reason: str | None,
-    output: Path | None,
-    as_name: str | None,
-    passphrase_file: str | None,
-) -> None:
-    from counterseal.trust import atomic
-
-    book = book_of(as_name)
-    chain = book.find(charter)
-    identity = settings().identity(as_name, passphrase_file)
-    moved = book.move(chain, action, by=identity, at=datetime.now(UTC), reason=reason)
-    path = output or Path(f"{moved.charter.id[:8]}.charter")
-    atomic.write_whole(path, moved.document.encode())
-    report(moved, path, identity)
+    return command
 
 
 def report(chain: Chain, path: Path | None, by: Identity | None) -> None:
-    """Say where it stands; with our keys at hand, write down every step that is not yet."""
+    """Say where it stands; with our keys at hand, write down every step that is not yet.
+
+    In this order: a ledger that fails undoes no step, and must not hide one.
+    """
     from counterseal.cli.charter_text import chain_facts
 
-    if by is not None:
-        from counterseal.jobs.charter_ledger import write_down
-        from counterseal.jobs.charters import parties_of
-
-        parties = parties_of(by.history, settings().partners())
-        write_down(chain, by=by, home=settings().home, parties=parties)
     now = datetime.now(UTC)
     facts = {**chain_facts(chain, now), "path": None if path is None else str(path)}
     emit(facts, str(path) if path is not None else chain.charter.id)
@@ -130,6 +77,12 @@ def report(chain: Chain, path: Path | None, by: Identity | None) -> None:
         say("your partner has to countersign: send them the file")
     elif path is not None:
         say("send the file to your partner")
+    if by is not None:
+        from counterseal.jobs.charter_ledger import write_down
+        from counterseal.jobs.charters import parties_of
+
+        parties = parties_of(by.history, settings().partners())
+        write_down(chain, by=by, home=settings().home, parties=parties)
 
 
 def book_of(as_name: str | None) -> CharterBook:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from counterseal.errors import CountersealError, TrustError
+from counterseal.errors import CountersealError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +116,9 @@ def read_passphrase(
 ) -> bytes:
     """From a file that only its owner can read, or from the terminal; never from argv."""
     if file is not None:
-        return _from_file(Path(file))
+        from counterseal.trust import atomic
+
+        return atomic.read_secret(Path(file), what="passphrase file")
     if not sys.stdin.isatty():
         raise CountersealError(
             "a passphrase is needed and there is no terminal to ask on",
@@ -125,19 +126,6 @@ def read_passphrase(
         )
     text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
     return text.encode()
-
-
-def _from_file(path: Path) -> bytes:
-    from counterseal.trust import atomic
-    from counterseal.wire import limits
-
-    if stat.S_IMODE(path.stat().st_mode) & 0o077 and stat.S_ISREG(path.stat().st_mode):
-        raise TrustError(f"{path} can be read by others", hint=f"chmod 600 {path}")
-    data = atomic.read_bounded(path, limits.PASSPHRASE_FILE_BYTES, what="passphrase file")
-    secret = data.removesuffix(b"\n").removesuffix(b"\r")
-    if not secret:
-        raise CountersealError(f"the passphrase file {path} is empty")
-    return secret
 
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

@@ -10,18 +10,16 @@ mqtts://[USER@]HOST:PORT    a broker over TLS; ?ca=FILE &password-file=FILE &cer
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from counterseal.errors import FormatError, TrustError
+from counterseal.errors import FormatError
 from counterseal.exchange.rendezvous import BoxSlot, MailboxSlot
 from counterseal.exchange.transports.bucket import SCHEMES as BUCKETS
 from counterseal.trust import atomic
 from counterseal.trust.addresses import AddressBook
-from counterseal.wire import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,11 +150,7 @@ def _mqtts(place: Place, *, by: Identity, keep_letters: bool) -> Transport:
     password = None
     if "password-file" in place.options:
         path = Path(place.options["password-file"]).expanduser()
-        facts = path.stat()
-        if stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) & 0o077:
-            raise TrustError(f"{path} can be read by others", hint=f"chmod 600 {path}")
-        data = atomic.read_bounded(path, limits.PASSPHRASE_FILE_BYTES, what="password file")
-        password = data.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")
+        password = atomic.read_secret(path, what="password file").decode("utf-8", "replace")
     files = {name: Path(place.options[name]).expanduser() for name in place.options}
     if ("cert" in files) != ("key" in files):
         raise FormatError("a client certificate needs both ?cert=FILE and &key=FILE")

@@ -1,18 +1,20 @@
-"""Small files: read with a bound, written whole or not at all."""
+"""Small files: read with a bound, written whole or not at all; secrets from private files only."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import stat
 from typing import TYPE_CHECKING
 
-from counterseal.errors import FormatError
+from counterseal.errors import CountersealError, FormatError, TrustError
+from counterseal.wire import limits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["fsync_folder", "read_bounded", "write_whole"]
+__all__ = ["fsync_folder", "read_bounded", "read_secret", "write_whole"]
 
 
 def read_bounded(path: Path, limit: int, *, what: str) -> bytes:
@@ -22,6 +24,24 @@ def read_bounded(path: Path, limit: int, *, what: str) -> bytes:
     if len(data) > limit:
         raise FormatError(f"{path}: the {what} is longer than {limit} bytes")
     return data
+
+
+def read_secret(path: Path, *, what: str) -> bytes:
+    """A passphrase or password: what the file holds, without the end of its line.
+
+    Raises TrustError if others can read the file; a pipe is whoever made it's business.
+    """
+    with path.open("rb") as file:
+        facts = os.fstat(file.fileno())
+        if stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) & 0o077:
+            raise TrustError(f"{path} can be read by others", hint=f"chmod 600 {path}")
+        data = file.read(limits.PASSPHRASE_FILE_BYTES + 1)
+    if len(data) > limits.PASSPHRASE_FILE_BYTES:
+        raise FormatError(f"{path}: the {what} is longer than {limits.PASSPHRASE_FILE_BYTES} bytes")
+    secret = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not secret:
+        raise CountersealError(f"the {what} {path} is empty")
+    return secret
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = True) -> None:

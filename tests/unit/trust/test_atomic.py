@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from counterseal.errors import FormatError
-from counterseal.trust.atomic import read_bounded, write_whole
+from counterseal.errors import CountersealError, FormatError, TrustError
+from counterseal.trust.atomic import read_bounded, read_secret, write_whole
+from counterseal.wire import limits
 
 
 def test_write_and_read(tmp_path: Path) -> None:
@@ -59,3 +60,20 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["card"]
+
+
+def test_a_secret_is_read_from_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "secret"
+    path.write_bytes(b"two words\r\n")
+    path.chmod(0o600)
+    assert read_secret(path, what="password file") == b"two words"
+    path.chmod(0o640)
+    with pytest.raises(TrustError, match="can be read by others"):
+        read_secret(path, what="password file")
+    path.chmod(0o600)
+    path.write_bytes(b"\n")
+    with pytest.raises(CountersealError, match=r"the password file .* is empty"):
+        read_secret(path, what="password file")
+    path.write_bytes(bytes(limits.PASSPHRASE_FILE_BYTES + 1))
+    with pytest.raises(FormatError, match="longer than"):
+        read_secret(path, what="password file")

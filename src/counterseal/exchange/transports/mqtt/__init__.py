@@ -18,7 +18,6 @@ promised (SPEC 14.4).
 
 from __future__ import annotations
 
-from counterseal.exchange.transports.mqtt.broker import read_login
 from counterseal.exchange.transports.mqtt.transport import MqttTransport
 
-__all__ = ["MqttTransport", "read_login"]
+__all__ = ["MqttTransport"]

@@ -7,22 +7,19 @@ a quantum computer later, is in the letters themselves (SPEC 14.4).
 from __future__ import annotations
 
 import ssl
-import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from counterseal.errors import CountersealError, FormatError, QuotaExceeded, TrustError
-from counterseal.wire.limits import KIB
+from counterseal.errors import CountersealError, QuotaExceeded, TrustError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Arrived", "Broker", "Posted", "read_login", "refusal", "tls_context"]
+__all__ = ["Arrived", "Broker", "Posted", "refusal", "tls_context"]
 
 NOBODY: Final = 0x10  # PUBACK: no matching subscribers
 _QUOTA: Final = (0x93, 0x96, 0x97, 0x9F)  # receive maximum, rate, quota, connection rate
 _OTHER_VERSION: Final = 0x84
-_LOGIN_BYTES: Final = 4 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +76,6 @@ class Posted:
     def unheard(self) -> bool:
         """The broker took it, and threw it away: nobody listens there, not even in absence."""
         return self.reason == NOBODY
-
-
-def read_login(path: Path) -> tuple[str, str]:
-    """User name and password from a file that only its owner can read: two lines."""
-    facts = path.stat()
-    if stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) & 0o077:
-        raise TrustError(f"{path} can be read by others", hint=f"chmod 600 {path}")
-    with path.open("rb") as file:
-        data = file.read(_LOGIN_BYTES + 1)
-    lines = data.decode(errors="replace").splitlines()
-    if len(data) > _LOGIN_BYTES or len(lines) != 2 or not all(lines):
-        raise FormatError(f"{path} is not two lines, a user name and a password")
-    return lines[0], lines[1]
 
 
 def refusal(code: int) -> CountersealError:

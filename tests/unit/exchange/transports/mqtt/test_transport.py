@@ -10,7 +10,7 @@ from shipping import MemorySink, MemorySource
 
 from counterseal.errors import CountersealError, Dropped, FormatError, TimedOut, TrustError
 from counterseal.exchange.transports import NoBlocks
-from counterseal.exchange.transports.mqtt import MqttTransport, read_login, topics
+from counterseal.exchange.transports.mqtt import MqttTransport, topics
 from counterseal.exchange.transports.mqtt.broker import refusal
 from counterseal.wire import limits
 from counterseal.wire.limits import MIB
@@ -276,19 +276,6 @@ def test_client_certificates(tmp_path, box):
         pair = broker.authority.issue("lab")
         via = MqttTransport("localhost", broker.port, ca_file=broker.ca, certificate=pair)
         assert via.lookup(box) is None
-
-
-def test_a_login_is_read_from_a_file_of_ones_own(tmp_path):
-    path = tmp_path / "login"
-    path.write_text("lab\nsecret word\n")
-    path.chmod(0o600)
-    assert read_login(path) == ("lab", "secret word")
-    path.write_text("lab\n")
-    with pytest.raises(FormatError):
-        read_login(path)
-    path.chmod(0o644)
-    with pytest.raises(TrustError, match="read by others"):
-        read_login(path)
 
 
 @pytest.mark.parametrize(
