@@ -11,7 +11,7 @@ It makes `.venv` beside itself, installs there under constraints.txt what the ve
 prints every command before it runs it, so that any of them can be run by hand. What was
 installed is remembered: the second run starts at once. Outside this folder it touches one
 thing, and only as root: it installs the Debian packages that the verb needs and that are
-missing. Without them the tests of brokers and tokens are left out, and say so.
+missing. Without them the tests of brokers, databases and tokens are left out, and say so.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ DEBIAN = (
     ("mosquitto", "mosquitto"),  # a real broker
     ("softhsm2-util", "softhsm2"),  # a token in software
     ("swtpm", "swtpm"),  # a TPM in software
+    ("pg_ctlcluster", "postgresql"),  # a real database server
     ("ip", "iproute2"),  # network namespaces with loss and delay
     ("gcc", "gcc"),
     ("pkg-config", "pkg-config"),

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import workshop
+from postgres import postgres, postgres_cluster  # noqa: F401 - fixtures
 from tokens import softhsm, token, tpm  # noqa: F401 - fixtures
 
 # A busy machine is slow, not wrong: no test here asserts a time.

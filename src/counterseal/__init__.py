@@ -9,6 +9,10 @@
     with cs.open_sealed("scan.sealed", by=clinic_identity, sender=lab_partner) as package:
         model = package.load()
 
+    with cs.connect("https://lab@lab.example:8443", by=us, to=partners, under=charter,
+                    purpose="diagnosis") as session:
+        y = session.model("scan").predict(x)
+
     post = cs.open_transport("https://relay@mail.example:8443", by=lab, book=partners)
     cs.send("scan.sealed", by=lab, to=clinic, via=post)        # the other side: cs.receive(...)
 
@@ -25,16 +29,19 @@ if TYPE_CHECKING:
         Aborted,
         BadCiphertext,
         BadSignature,
+        CharterDenied,
         CountersealError,
         Dropped,
         ExpiredKey,
         FormatError,
         MissingExtraError,
         PeerMisbehaved,
+        PurposeMismatch,
         QuotaExceeded,
         ReplayedMessage,
         RevokedKey,
         RolledBack,
+        SessionExpired,
         TamperError,
         TimedOut,
         TrustError,
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
     from counterseal.jobs.recipients import add_recipient
     from counterseal.jobs.seal import Receipt, seal
     from counterseal.jobs.send import send
+    from counterseal.jobs.session import connect
     from counterseal.trust.card import CardDocument as Card
     from counterseal.trust.home import Home
     from counterseal.trust.identity import Identity
@@ -62,6 +70,7 @@ __all__ = [
     "BadCiphertext",
     "BadSignature",
     "Card",
+    "CharterDenied",
     "CountersealError",
     "Dropped",
     "ExpiredKey",
@@ -72,12 +81,14 @@ __all__ = [
     "Partner",
     "PartnerBook",
     "PeerMisbehaved",
+    "PurposeMismatch",
     "QuotaExceeded",
     "Receipt",
     "ReplayedMessage",
     "RevokedKey",
     "RolledBack",
     "SealedPackage",
+    "SessionExpired",
     "TamperError",
     "TimedOut",
     "TrustError",
@@ -85,6 +96,7 @@ __all__ = [
     "UnknownVersion",
     "UnsafeFormat",
     "add_recipient",
+    "connect",
     "inspect",
     "open_sealed",
     "open_transport",
@@ -102,6 +114,7 @@ _PLACES = {
     "Receipt": ("counterseal.jobs.seal", "Receipt"),
     "SealedPackage": ("counterseal.jobs.package", "SealedPackage"),
     "add_recipient": ("counterseal.jobs.recipients", "add_recipient"),
+    "connect": ("counterseal.jobs.session", "connect"),
     "inspect": ("counterseal.jobs.inspect", "inspect"),
     "open_transport": ("counterseal.jobs.address", "open_transport"),
     "receive": ("counterseal.jobs.receive", "receive"),

@@ -73,7 +73,12 @@ ANY_CARD = Cut(
     "next(one for one in of.cards if one.key_id == document.card)",
 )
 NO_MARK = Cut(LOG + "_check_published", "check_goes_on(reader, marked)")
-NO_LOCK = Cut(LOG + "__init__", "store.lock()")
+NO_LOCK = Cut(LOG + "__init__", "store.lock(wait=LOCK_SECONDS if shared else 0)")
+NO_FOLLOWING = Cut(
+    LOG + "_follow", "stored.follow(self._store, self._edge)", "stored.restore(self._store)"
+)
+NO_TILES = Cut(LEDGER + "stored:follow", "_check_same_tiles(store, edge)")
+NO_BUNDLE = Cut(LEDGER + "stored:follow", "not piece.startswith(known)", "False")
 NO_MARK_BEFORE_SIGNING = Cut(LOG + "publish", "self._mark.get()", "None")
 NO_PATH = Cut(LEDGER + "tree:check_inclusion", "last != 0 or current != root", "False")
 
@@ -436,6 +441,26 @@ def two_writers_without_a_lock(bench):
     return victim
 
 
+def replaced_while_it_is_open(ours, theirs):
+    """A running gateway's ledger is replaced by one that has another history, and is longer."""
+    store, other = new_store(), new_store()
+    gateway = Log(store.again(), SIGNER, Marks(), shared=True)
+    gateway.append_all(some(ours))
+    Log(other, SIGNER, Marks()).append_all(theirs)
+    store._shared.blobs = dict(other.blobs)
+    return lambda: gateway.append(b"x") == len(theirs)
+
+
+@attack(LedgerBroken, NO_FOLLOWING, NO_BUNDLE)
+def the_last_entries_are_replaced(bench):
+    return replaced_while_it_is_open(3, some(5, 10))
+
+
+@attack(LedgerBroken, NO_FOLLOWING, NO_TILES)
+def all_entries_are_replaced(bench):
+    return replaced_while_it_is_open(512, some(700, 10))
+
+
 @attack(LedgerBroken, NO_PATH)
 def a_proof_of_what_was_never_recorded(bench):
     scene = Scene(bench)
@@ -478,6 +503,8 @@ ATTACKS = {
     "an old copy is not gone on from": an_old_copy_is_gone_on_from,
     "a second writer is refused": two_writers,
     "a second writer that no lock stops signs nothing": two_writers_without_a_lock,
+    "a shared ledger's last entries are not replaced": the_last_entries_are_replaced,
+    "nor all of its entries": all_entries_are_replaced,
     "there is no proof of what was never recorded": a_proof_of_what_was_never_recorded,
 }
 

@@ -11,9 +11,9 @@ from workshop import AT
 from counterseal.charter import document, source, template
 from counterseal.charter.chain import Chain, ChainDocument
 from counterseal.crypto.digest import sha256
-from counterseal.ledger import entry, note, tiles
+from counterseal.ledger import cosign, entry, note, tiles
 from counterseal.ledger.checkpoint import Checkpoint
-from counterseal.ledger.keys import LogSigner
+from counterseal.ledger.keys import LogSigner, WitnessSigner
 from counterseal.ledger.proof import Proof
 from counterseal.wire import canonical
 
@@ -69,11 +69,21 @@ def ledger_path(data):
         tiles.hashes_of(contents, tile=tile)
 
 
+def ledger_request(data):
+    assert cosign.Request.parse(data).encode() == data
+
+
+def ledger_cosignature(data):
+    statement, _, _ = data.partition(b"\n")
+    cosign.verify(statement, of=cast().clinic.history)
+
+
 TARGETS = {
     f.__name__: f
     for f in (
         charter, charter_toml, charter_yaml, charter_chain,
         ledger_checkpoint, ledger_note, ledger_entry, ledger_proof, ledger_path,
+        ledger_request, ledger_cosignature,
     )
 }  # fmt: skip
 
@@ -101,6 +111,8 @@ def seeds():
     made = entry.encode(entry.make(record, id=bytes(16), key=bytes(32), at=AT))
     root = sha256(b"\0" + made)
     signed = signer().sign(Checkpoint("example.com/log", 1, root), time=int(AT.timestamp()))
+    witness = WitnessSigner.generate(cosign.name_of(clinic.history.identity))
+    stated = cosign.state(witness.keys, by=clinic, at=AT)
     return {
         "charter": [canonical.encode(CHARTER)],
         "charter_toml": [text.encode()],
@@ -110,6 +122,8 @@ def seeds():
         "ledger_note": [signed],
         "ledger_entry": [made],
         "ledger_proof": [Proof(0, (), signed, made).encode()],
+        "ledger_request": [cosign.Request(1, (root, root), signed).encode()],
+        "ledger_cosignature": [cosign.body(stated, b"")],
         "ledger_path": [
             b"tile/entries/000.p/1\n" + tiles.bundle([made]),
             b"tile/0/x001/234.p/1\n" + root,

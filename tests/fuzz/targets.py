@@ -21,6 +21,7 @@ from unittest import mock
 
 import agreement_targets
 import exchange_targets
+import gateway_targets
 from workshop import AT, CHEAP, Bench, Cast, Parts, manifest_of
 
 from counterseal.crypto import passphrase as passphrases
@@ -153,7 +154,7 @@ TARGETS = {
         front, header, stanzas, manifest, card, prekey_bundle, keystore, key_ring,
         safetensors, file_names, statement, journal, key_id, any_file,
     )
-} | exchange_targets.TARGETS | agreement_targets.TARGETS  # fmt: skip
+} | exchange_targets.TARGETS | agreement_targets.TARGETS | gateway_targets.TARGETS  # fmt: skip
 
 
 # Where a fuzzer can also begin: nothing honest begins like this.
@@ -192,6 +193,7 @@ def seeds():
         }
         | exchange_targets.seeds()
         | agreement_targets.seeds()
+        | gateway_targets.seeds()
     )
 
 

@@ -7,8 +7,9 @@ from workshop import AT
 from counterseal.ledger.checkpoint import Checkpoint
 from counterseal.ledger.edge import Edge
 from counterseal.ledger.keys import LogSigner
-from counterseal.ledger.log import Log, first_rows
+from counterseal.ledger.log import Log
 from counterseal.ledger.store import MemoryStore
+from counterseal.ledger.stored import first_rows
 from counterseal.ledger.tiles import CHECKPOINT, tiles_of
 
 SECONDS = int(AT.timestamp())
@@ -28,6 +29,21 @@ class Marks:
 
     def put(self, checkpoint):
         self.held = checkpoint
+
+
+class FileMark(Marks):
+    """One in a file, for logs of several processes."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def get(self):
+        return Checkpoint.parse(self.path.read_text()) if self.path.exists() else None
+
+    def put(self, checkpoint):
+        part = self.path.with_suffix(".part")
+        part.write_text(checkpoint.text)
+        part.replace(self.path)
 
 
 def some(count, start=0):

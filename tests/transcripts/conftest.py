@@ -8,8 +8,9 @@ In a transcript (a `.txt` here, or a ```console block in any Markdown page)
     ...                                alone: any number of lines; inside a line: anything
     [3]                                the exit code, if it is not 0
     > more                             goes on with the command above
-    lab$ counterseal receive --follow &    goes on beside the others; what is shown below it is
-                                       what it had printed when the next command was typed
+    lab$ counterseal receive --follow &    one program that goes on beside the others; what is shown
+                                       below it is what it had printed when the next command was
+                                       typed
 
 All blocks of a page are one session in one folder. Key ids, digests, dates, sizes of speed and
 the like differ from run to run: they only have to look alike, and a key id that the page shows
@@ -134,7 +135,8 @@ class Player:
         self.beside += 1
         output = self.folder / f".beside-{self.beside}"
         inner = command.removesuffix(" &")
-        code, lines = self.run(step, f"{{ {inner} ; }} > {output} 2>&1 &")
+        # `exec`: the job is the program itself, and no shell that would outlive or outdie it.
+        code, lines = self.run(step, f"exec {inner} > {output} 2>&1 &")
         assert code == 0, lines
         expected = [self.translated(line) for line in step.expected]
         deadline = time.monotonic() + 30

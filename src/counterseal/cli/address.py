@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from counterseal.cli.settings import settings
 
 
@@ -18,3 +20,10 @@ def remember_address(name: str, via: str, *, relay: str | None = None) -> None:
     elif place.scheme == "https" and place.user is None and relay is not None:
         via = f"https://{relay}@{place.host}:{place.port}"
     AddressBook(settings().home.store).set(name, via)
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise click.UsageError(f"--listen {listen!r}: write HOST:PORT, such as 0.0.0.0:8443")
+    return host.strip("[]"), int(port)

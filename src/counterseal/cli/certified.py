@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="FILE", help="[NAME.certified]")
 @identity_option
 @passphrase_option
-def certify(  # noqa: PLR0917
+def certify(
     chain: Path,
     key: Path,
     key_passphrase_file: str | None,

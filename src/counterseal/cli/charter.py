@@ -15,6 +15,7 @@ from counterseal.cli import charter_steps
 from counterseal.cli.charter_steps import book_of, output_option, report
 from counterseal.cli.output import emit, say, table
 from counterseal.cli.settings import Group, confirm, identity_option, passphrase_option, settings
+from counterseal.cli.usage import usage
 from counterseal.errors import CharterDenied, FormatError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def command() -> None:
 
 for _step in charter_steps.commands():
     command.add_command(_step)
+command.add_command(usage)
 
 
 @command.command("new")
@@ -44,7 +46,7 @@ for _step in charter_steps.commands():
 @click.option("--days", type=click.IntRange(1, 3660), default=365, show_default=True)
 @output_option
 @identity_option
-def new(  # noqa: PLR0917
+def new(
     partner: str, asset: str, template: str, days: int, output: Path | None, as_name: str | None
 ) -> None:
     """Write a commented charter to begin with. We are its owner."""

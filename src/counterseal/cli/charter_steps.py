@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 output_option = click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where it is written."
 )
+STATE: Final = "COUNTERSEAL_STATE"  # where a gateway of several nodes keeps its ledgers
 _STEPS: Final[dict[Action, str]] = {
     "suspend": "Suspend a charter, at once and alone. Resuming needs both.",
     "resume": "Sign that a suspended charter goes on; the partner has to countersign.",
@@ -65,10 +67,13 @@ def _command(action: Action, text: str) -> click.Command:
 def report(chain: Chain, path: Path | None, by: Identity | None) -> None:
     """Say where it stands; with our keys at hand, write down every step that is not yet.
 
-    In this order: a ledger that fails undoes no step, and must not hide one.
+    In this order: a ledger that fails undoes no step, and must not hide one. A gateway that runs
+    is told first of all.
     """
     from counterseal.cli.charter_text import chain_facts
+    from counterseal.jobs.gateway import announce
 
+    announce(settings().home)
     now = datetime.now(UTC)
     facts = {**chain_facts(chain, now), "path": None if path is None else str(path)}
     emit(facts, str(path) if path is not None else chain.charter.id)
@@ -80,9 +85,11 @@ def report(chain: Chain, path: Path | None, by: Identity | None) -> None:
     if by is not None:
         from counterseal.jobs.charter_ledger import write_down
         from counterseal.jobs.charters import parties_of
+        from counterseal.jobs.gateway import ledger_store
 
         parties = parties_of(by.history, settings().partners())
-        write_down(chain, by=by, home=settings().home, parties=parties)
+        store = ledger_store(os.environ.get(STATE), by, chain.charter.id)
+        write_down(chain, by=by, home=settings().home, parties=parties, store=store)
 
 
 def book_of(as_name: str | None) -> CharterBook:

@@ -10,6 +10,7 @@ import click
 
 from counterseal.cli import certified, id_safety, init
 from counterseal.cli.inspect import card_text
+from counterseal.cli.journal import journal
 from counterseal.cli.ours import (
     changed,
     check_named,
@@ -102,7 +103,7 @@ def card(output: str | None, statement_key: bool, as_name: str | None) -> None: 
 @click.option("--new-passphrase-file", type=click.Path(), metavar="FILE", help="With --keystore.")
 @identity_option
 @passphrase_option
-def rotate(  # noqa: PLR0917
+def rotate(
     recovery_files: tuple[str, ...],
     recovery_passphrase_file: str | None,
     keystore: str | None,
@@ -126,6 +127,7 @@ def rotate(  # noqa: PLR0917
     check_named(identity.history, recovery_files, keys)
     identity.rotate(passphrase=secret, recovery_keys=keys, keystore=keystore or "")
     changed(identity, "rotated")
+    journal(identity).key("rotate")
 
 
 @command.command("revoke")
@@ -135,7 +137,7 @@ def rotate(  # noqa: PLR0917
 @recovery_passphrase
 @identity_option
 @passphrase_option
-def revoke(  # noqa: PLR0917
+def revoke(
     reason: str,
     key_id: str | None,
     recovery_files: tuple[str, ...],
@@ -151,6 +153,9 @@ def revoke(  # noqa: PLR0917
     identity, _ = unlock(as_name, passphrase_file)
     confirm(f"Revoke a key of {identity.name} for good?")
     keys = recovery_keys(recovery_files, recovery_passphrase_file)
+    which = key_id or identity.key_id
+    if any(card.key_id == which and card.revoked is None for card in identity.history.cards):
+        journal(identity).key("revoke", key=which, reason=reason)  # while the card can sign
     identity.revoke(reason=cast("Reason", reason), which=key_id, recovery_keys=keys)
     changed(identity, "revoked")
 
@@ -172,6 +177,7 @@ def passphrase(
     )
     identity.change_passphrase(new)
     emit({"name": identity.name}, identity.name)
+    journal(identity).key("passphrase")
 
 
 @command.command("prekeys")
@@ -201,6 +207,7 @@ def prekeys(
     envelope = identity.make_prekeys(theirs.history, count, at=datetime.now(UTC))
     atomic.write_whole(path, canonical.encode(envelope) + b"\n")
     emit({"prekeys": str(path), "count": count, "partner": partner}, str(path))
+    journal(identity).key("prekeys", partner=theirs.history.identity)
 
 
 @command.command("forget-old-keys")
@@ -213,6 +220,7 @@ def forget_old_keys(as_name: str | None, passphrase_file: str | None) -> None:
     gone = identity.forget_old_keys(passphrase=secret)
     expired = identity.prekeys.delete_expired(at=datetime.now(UTC))
     emit({"forgotten": gone, "expired_prekeys": expired}, f"{count_text(gone, 'old key')} deleted")
+    journal(identity).key("forget-old-keys")
 
 
 def print_statement_key(history: History) -> None:

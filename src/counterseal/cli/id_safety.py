@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from counterseal.cli.journal import journal
 from counterseal.cli.ours import (
     changed,
     check_named,
@@ -40,7 +41,7 @@ __all__ = ["VERBS"]
 @recovery_passphrase
 @identity_option
 @passphrase_option
-def recovery(  # noqa: PLR0917
+def recovery(
     folder: str,
     keys: int,
     threshold: int,
@@ -79,6 +80,7 @@ def recovery(  # noqa: PLR0917
         "\n".join(str(p) for p in paths),
     )
     say(f"{threshold} of {keys} recovery keys; move {folder} offline, then hand out the new card")
+    journal(identity).key("recovery")
 
 
 @click.command("recover", cls=Command)
@@ -93,7 +95,7 @@ def recovery(  # noqa: PLR0917
 @keystore_option
 @click.option("--new-passphrase-file", type=click.Path(), metavar="FILE", help="[asked for]")
 @identity_option
-def recover(  # noqa: PLR0917
+def recover(
     card: str | None,
     recovery_files: tuple[str, ...],
     recovery_passphrase_file: str | None,
@@ -127,6 +129,7 @@ def recover(  # noqa: PLR0917
         history, home=home, passphrase=secret, recovery_keys=keys, keystore=keystore
     )
     changed(identity, "recovered")
+    journal(identity).key("recover")
 
 
 @click.command("backup", cls=Command)
@@ -158,6 +161,7 @@ def backup(
     )
     atomic.write_whole(Path(output), backups.make(identity, secret), mode=0o600, replace=False)
     emit({"backup": output, "name": identity.name}, output)
+    journal(identity).key("backup", event="export")
 
 
 @click.command("restore", cls=Command)

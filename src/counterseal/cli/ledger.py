@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from counterseal.cli.output import emit, say, table
+from counterseal.cli.output import count_text, emit, say, table
 from counterseal.cli.settings import (
     Group,
     check_folder_exists,
@@ -73,7 +73,7 @@ def show(name: str | None, last: int, as_name: str | None) -> None:
 
 
 @command.command("verify")
-@click.argument("ledger")
+@click.argument("ledger", required=False)
 @_partner
 @_card
 @click.option(
@@ -88,13 +88,15 @@ def show(name: str | None, last: int, as_name: str | None) -> None:
     metavar="FILE",
     help="The key.json of the ledger that a .tlog-proof is of.",
 )
+@click.option("--root", is_flag=True, help="All of ours, against what our root ledger says.")
 @identity_option
-def verify(  # noqa: PLR0917
-    ledger: str,
+def verify(
+    ledger: str | None,
     partner: str | None,
     card: Path | None,
     since: Path | None,
     key: Path | None,
+    root: bool,  # noqa: FBT001
     as_name: str | None,
 ) -> None:
     """Verify a ledger of ours, an exported folder, or a proof file.
@@ -109,6 +111,13 @@ def verify(  # noqa: PLR0917
     """
     from counterseal.jobs import ledger as jobs
 
+    if root:
+        if ledger is not None:
+            raise click.UsageError("--root goes without LEDGER: it is about all of ours")
+        _verify_roots(as_name)
+        return
+    if ledger is None:
+        raise click.UsageError("which one? counterseal ledger verify NAME, or --root")
     path = Path(ledger)
     if path.is_file():
         if key is None or since is not None:
@@ -124,6 +133,13 @@ def verify(  # noqa: PLR0917
         facts = jobs.verify_ledger(fetch, owner=owner, earlier=since)
     emit(_facts(facts), _text(facts))
     say("every entry is what was signed" + ("" if since is None else ", and nothing is gone"))
+
+
+def _verify_roots(as_name: str | None) -> None:
+    from counterseal.jobs.roots import verify_roots
+
+    count = verify_roots(settings().home, _ours(as_name))
+    emit({"ledgers": count}, f"{count_text(count, 'ledger')} as the root has them")
 
 
 @command.command("prove")
@@ -245,7 +261,11 @@ def _line(index: int, entry: Entry) -> str:
     what = [entry.event, entry.action, entry.purpose, entry.decision]
     if entry.charter is not None:
         what.append(f"under {entry.charter.id} v{entry.charter.version}")
+    if entry.package is not None:
+        what.append(f"package {entry.package}")
     if entry.quota is not None:
         what.append(f"{entry.quota} left")
+    if entry.reason is not None:
+        what.append(entry.reason)
     said = " ".join(str(one) for one in what if one is not None)
     return f"{index}  {entry.at:%Y-%m-%d %H:%M:%S}  {entry.actor[:8]}  {said}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from counterseal.cli.address import host_and_port
 from counterseal.cli.output import emit, say
 from counterseal.cli.settings import Group, identity_option, passphrase_option, settings
 from counterseal.errors import CountersealError
@@ -40,7 +41,7 @@ def command() -> None:
 @click.option("--log", is_flag=True, help="A line for each request, without names.")
 @identity_option
 @passphrase_option
-def serve(  # noqa: PLR0917
+def serve(
     listen: str,
     root: str | None,
     quota: int,
@@ -64,7 +65,7 @@ def serve(  # noqa: PLR0917
     from counterseal.exchange.transports.https.limits import Limits
     from counterseal.jobs.mailbox import serve as run
 
-    host, port = _address(listen)
+    host, port = host_and_port(listen)
     identity = settings().identity(as_name, passphrase_file)
     book = settings().partners()
     if not book.list():
@@ -95,10 +96,3 @@ def serve(  # noqa: PLR0917
     finally:
         server.close()
         mailbox.close()
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise click.UsageError(f"--listen {listen!r}: write HOST:PORT, such as 0.0.0.0:8443")
-    return host.strip("[]"), int(port)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from counterseal.cli.journal import journal
 from counterseal.cli.output import bytes_text, count_text, emit, progress, say
 from counterseal.cli.settings import (
     Command,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing file (never a folder).")
 @identity_option
 @passphrase_option
-def command(  # noqa: PLR0917
+def command(
     package: str,
     sender: str,
     output: str | None,
@@ -95,6 +96,7 @@ def command(  # noqa: PLR0917
                 keep=keep,
                 again=again,
                 store=current.home.store,
+                ledger=None if identity is None else journal(identity),
             )
         )
         if output == "-":

@@ -41,7 +41,7 @@ _wait = click.option(
 @_wait
 @identity_option
 @passphrase_option
-def invite(  # noqa: PLR0917
+def invite(
     via: str,
     words: str,
     again: int | None,
@@ -96,7 +96,7 @@ def invite(  # noqa: PLR0917
 @_wait
 @identity_option
 @passphrase_option
-def accept(  # noqa: PLR0917
+def accept(
     code: tuple[str, ...],
     via: str,
     name: str | None,

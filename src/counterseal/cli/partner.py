@@ -13,6 +13,7 @@ from counterseal.cli import pairing
 from counterseal.cli.inspect import _fields, card_text
 from counterseal.cli.output import emit, say, table
 from counterseal.cli.settings import Group, confirm, settings
+from counterseal.cli.usage import resume_partner, suspend_partner
 from counterseal.errors import FormatError, TrustError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def command() -> None:
 
 command.add_command(pairing.invite)
 command.add_command(pairing.accept)
+command.add_command(suspend_partner)
+command.add_command(resume_partner)
 
 
 @command.command("add")

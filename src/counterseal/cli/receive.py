@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from counterseal.cli.journal import journal
 from counterseal.cli.output import bytes_text, emit, fail, say, warn_of_directory, watched
 from counterseal.cli.settings import Command, identity_option, passphrase_option, settings
 from counterseal.errors import Dropped, TimedOut, UnknownPartner
@@ -40,7 +41,7 @@ PAUSE: Final = 5.0  # after a lost way, or when only letters wait that are not g
 )
 @identity_option
 @passphrase_option
-def command(  # noqa: PLR0917
+def command(
     sender: tuple[str, ...],
     via: str | None,
     output: str,
@@ -147,6 +148,7 @@ def _pass(
         via=transport,
         wait=wait,
         progress=watched("receiving"),
+        ledger=journal(identity),
     ):
         good += _report(event)
     if not good and time.monotonic() - begun < min(wait, PAUSE):

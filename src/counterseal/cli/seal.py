@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from counterseal.cli.journal import journal
 from counterseal.cli.output import bytes_text, count_text, emit, progress, say
 from counterseal.cli.settings import (
     STALE,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @identity_option
 @passphrase_option
-def command(  # noqa: PLR0917
+def command(
     model: str | None,
     to: tuple[str, ...],
     output: str | None,
@@ -122,6 +123,7 @@ def command(  # noqa: PLR0917
         replace=force,
         overdue=STALE if stale_directory else timedelta(0),
         progress=progress("sealing"),
+        ledger=journal(identity),
     )
     _report(receipt)
 
@@ -172,6 +174,7 @@ def _add(
     package: str, to: tuple[str, ...], as_name: str | None, passphrase_file: str | None
 ) -> None:
     from counterseal.jobs.recipients import add_recipient
+    from counterseal.ledger.entry import Record
 
     if Path(package).is_dir():
         raise IsADirectoryError(21, "is a folder, not a package", package)
@@ -188,6 +191,17 @@ def _add(
             package,
         )
         say(f"{partner.name} can open {package} now; it has {header.recipients} recipients")
+        journal(identity).record_all(
+            [
+                Record(
+                    event="sealed",
+                    actor=identity.history.identity,
+                    partner=partner.identity,
+                    action="add-recipient",
+                    package=header.core.package,
+                )
+            ]
+        )
 
 
 def _until(text: str | None) -> datetime | None:

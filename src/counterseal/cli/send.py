@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from counterseal.cli.journal import journal
 from counterseal.cli.output import bytes_text, emit, progress, say, warn_of_directory, watched
 from counterseal.cli.settings import (
     STALE,
@@ -43,7 +44,7 @@ RECEIPT_SECONDS: Final = 5.0  # for a partner who had the last block just now
 @click.option("--list", "list_", is_flag=True, help="List what was sent, and what was confirmed.")
 @identity_option
 @passphrase_option
-def command(  # noqa: PLR0917
+def command(
     package: str | None,
     to: str | None,
     via: str | None,
@@ -97,6 +98,7 @@ def command(  # noqa: PLR0917
             via=transport,
             listing=progress("listing"),
             progress=watched("sending"),
+            ledger=journal(identity),
         )
         emit({"event": "sent", "via": via, **dataclasses.asdict(sent)}, sent.letter)
         again = ", continuing an earlier attempt" if sent.continued else ""

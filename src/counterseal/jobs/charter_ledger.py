@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from counterseal.jobs.ledger import open_ledger
+from counterseal.jobs.ledger import open_alone
 from counterseal.ledger.entry import ID_BYTES, CharterRef, Record
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Message
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from counterseal.charter.chain import Chain, Taken
+    from counterseal.ledger.store import Store
     from counterseal.trust.history import History
     from counterseal.trust.home import Home
     from counterseal.trust.identity import Identity
@@ -33,24 +34,40 @@ class _Written(Message, frozen=True):
     steps: int
 
 
-def write_down(chain: Chain, *, by: Identity, home: Home, parties: Mapping[str, History]) -> int:
+def write_down(
+    chain: Chain,
+    *,
+    by: Identity,
+    home: Home,
+    parties: Mapping[str, History],
+    store: Store | None = None,
+) -> int:
     """Write down the steps that are not yet; durable and signed when it returns. How many.
 
-    Raises CountersealError if another command of ours has this ledger.
+    A gateway that has this ledger open waits meanwhile; another command finds nothing to do.
+    `store`: where the ledger is, if not in the home. It is closed.
     """
     place = f"{by.history.identity}/{chain.charter.id}"
-    data = by.store.get(_KIND, place)
-    done = 0
-    if data is not None:
-        done = canonical.decode(data, _Written, limit=limits.KIB, what="record of steps").steps
-    new = chain.taken(parties=parties)[done:]
-    if not new:
+    steps = chain.taken(parties=parties)
+    if _done(by, place) >= len(steps):
+        if store is not None:
+            store.close()
         return 0
-    with open_ledger(chain.charter.id, by=by, home=home) as ledger:
-        ledger.record_all([_record(taken) for taken in new])
-    written = _Written(kind="charter-written", format=1, steps=done + len(new))
-    by.store.put(_KIND, place, canonical.encode(written))
+    with open_alone(chain.charter.id, by=by, home=home, store=store) as ledger:
+        done = _done(by, place)
+        new = steps[done:]
+        if new:
+            ledger.record_all([_record(taken) for taken in new])
+            written = _Written(kind="charter-written", format=1, steps=done + len(new))
+            by.store.put(_KIND, place, canonical.encode(written))
     return len(new)
+
+
+def _done(by: Identity, place: str) -> int:
+    data = by.store.get(_KIND, place)
+    if data is None:
+        return 0
+    return canonical.decode(data, _Written, limit=limits.KIB, what="record of steps").steps
 
 
 def _record(taken: Taken) -> Record:

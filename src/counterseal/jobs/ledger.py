@@ -14,7 +14,8 @@ from counterseal.exchange.whole import whole_file, whole_folder
 from counterseal.ledger import entry as entries
 from counterseal.ledger import ledger, note, proof, verify
 from counterseal.ledger.keys import LogKeys
-from counterseal.ledger.ledger import Ledger
+from counterseal.ledger.ledger import PUBLISH_SECONDS, Ledger
+from counterseal.ledger.log import LOCK_SECONDS
 from counterseal.ledger.proof import Proof
 from counterseal.ledger.reader import TileReader, fetch_bounded
 from counterseal.ledger.tiles import CHECKPOINT, KEY, limit_of, tiles_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from counterseal.ledger.entry import Entry
     from counterseal.ledger.keys import Seen
     from counterseal.ledger.reader import Fetch
+    from counterseal.ledger.store import Store
     from counterseal.trust.history import History
     from counterseal.trust.home import Home
     from counterseal.trust.identity import Identity
@@ -41,6 +43,7 @@ __all__ = [
     "folder",
     "local",
     "names",
+    "open_alone",
     "open_ledger",
     "prove",
     "show",
@@ -63,11 +66,34 @@ class Facts:
 
 
 def open_ledger(
-    name: str, *, by: Identity, home: Home, group_seconds: float | None = None
+    name: str,
+    *,
+    by: Identity,
+    home: Home,
+    store: Store | None = None,
+    group_seconds: float | None = None,
+    publish_seconds: float = PUBLISH_SECONDS,
 ) -> Ledger:
-    """The ledger `name` of `by` in its home, to record in; it is begun if it is not there."""
+    """The ledger `name` of `by` in its home, to record in; it is begun if it is not there.
+
+    Other processes may have it open as well. `store`: where it is, if not in the home.
+    """
     home.ensure()
-    return Ledger.open(name, by=by, folder=home.path / _FOLDER, group_seconds=group_seconds)
+    return Ledger.open(
+        name,
+        by=by,
+        folder=home.path / _FOLDER,
+        store=store,
+        shared=True,
+        group_seconds=group_seconds,
+        publish_seconds=publish_seconds,
+    )
+
+
+def open_alone(name: str, *, by: Identity, home: Home, store: Store | None = None) -> Ledger:
+    """The same, as its only writer: who shares it waits, for what must be done by one."""
+    home.ensure()
+    return Ledger.open(name, by=by, folder=home.path / _FOLDER, store=store, wait=LOCK_SECONDS)
 
 
 def names(home: Home, owner: str) -> list[str]:

@@ -15,12 +15,14 @@ from counterseal.exchange.keys import ContentKey
 from counterseal.exchange.replay import Arrival, SeenBook
 from counterseal.jobs import statements
 from counterseal.jobs.package import SealedPackage
+from counterseal.ledger.entry import Record
 from counterseal.trust.history import History
 from counterseal.trust.partner import Partner
 from counterseal.trust.store import Store
 
 if TYPE_CHECKING:
     from counterseal.exchange.reader import Front
+    from counterseal.jobs.journal import Writes
     from counterseal.trust.card import CardDocument
     from counterseal.trust.identity import Identity
     from counterseal.trust.prekeys import ForwardSecrecy
@@ -40,13 +42,15 @@ def open_sealed(
     again: bool = False,
     store: Store | None = None,
     at: datetime | None = None,
+    ledger: Writes | None = None,
 ) -> SealedPackage:
     """Open a package that `sender` sealed for us; everything up to the manifest is verified now.
 
     `by` opens with our keys, `passphrase` with a passphrase: one of the two. `keep` keeps the
     content key in our store, protected, so that a package sealed to a one-time prekey can be
     opened `again`; that gives up its forward secrecy against whoever steals our home folder.
-    `store` remembers what was opened when there is no identity to do so.
+    `store` remembers what was opened when there is no identity to do so. `ledger` has an entry
+    once the package was used.
 
     Raises BadSignature, BadCiphertext, ExpiredKey, RevokedKey, RolledBack, ReplayedMessage or
     FormatError; then nothing was changed and nothing was released.
@@ -84,6 +88,8 @@ def open_sealed(
                 if prekey is not None:
                     by.prekeys.delete(prekey)
                 by.prekeys.delete_outlived(at=at, kind="last-resort")
+        if by is not None and ledger is not None:
+            ledger.record_all([_record(files, by, history)])
 
     return SealedPackage(
         files,
@@ -92,6 +98,16 @@ def open_sealed(
         forward_secrecy=_forward_secrecy(by, prekey),
         on_success=commit,
         on_close=lambda: os.close(descriptor),
+    )
+
+
+def _record(files: reader.PackageFiles, by: Identity, sender: History) -> Record:
+    return Record(
+        event="opened",
+        actor=by.history.identity,
+        partner=sender.identity,
+        model=files.manifest.content,
+        package=files.header.core.package,
     )
 
 

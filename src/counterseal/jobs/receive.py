@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,7 @@ from counterseal.exchange.payload import pread_exactly
 from counterseal.exchange.receipt import Receipt
 from counterseal.exchange.shipment import Notice, digests
 from counterseal.exchange.transports import NoBlocks, Whole, silent
+from counterseal.jobs.arrivals import Arrived, Confirmed, Event, Refused, records_of
 from counterseal.jobs.contact import letter_lifetime, letter_prekey
 from counterseal.wire import canonical
 
@@ -58,44 +58,11 @@ if TYPE_CHECKING:
     from counterseal.exchange.header import Header
     from counterseal.exchange.letter import Letter
     from counterseal.exchange.transports import Progress, Transport, Waiting
+    from counterseal.jobs.journal import Writes
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner
 
 __all__ = ["Arrived", "Confirmed", "Event", "Refused", "await_receipt", "listen", "receive"]
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A package is here, whole. `kept`: how many of its bytes an earlier attempt had brought."""
-
-    sender: str
-    path: Path
-    package: str
-    bytes: int
-    kept: int
-    receipt_sent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """A partner has a package that we sent."""
-
-    partner: str
-    file: str
-    package: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A letter that was not accepted; `removed` unless it may be good, or come whole, later."""
-
-    sender: str
-    error: CountersealError
-    removed: bool
-
-
-Event = Arrived | Confirmed | Refused
 
 
 def receive(
@@ -107,10 +74,12 @@ def receive(
     wait: float = 0.0,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     progress: Progress = silent,
+    ledger: Writes | None = None,
 ) -> Iterator[Event]:
     """Process what waits; if nothing does, wait up to `wait` seconds for something.
 
     Raises Dropped or TimedOut when the way is lost; what arrived is kept for the next call.
+    `ledger` has an entry for what arrived, was confirmed, or was refused and taken away.
     Letters that stay come again with every call: a caller that follows must pause in between.
     """
     sweep(folder, at=now())
@@ -120,7 +89,10 @@ def receive(
         sender = senders.get(waiting.box)
         if sender is None:
             continue
-        yield from _process(waiting, sender, folder, by=by, via=via, at=now(), progress=progress)
+        for event in _process(waiting, sender, folder, by=by, via=via, at=now(), progress=progress):
+            if ledger is not None:
+                ledger.record_all(records_of(event, sender, by))
+            yield event
 
 
 def listen(*, by: Identity, to: Partner, via: Transport) -> None:

@@ -20,6 +20,7 @@ from counterseal.exchange.sent import SentBook
 from counterseal.exchange.whole import whole_file
 from counterseal.jobs import statements
 from counterseal.jobs.package import SealedPackage
+from counterseal.ledger.entry import Record
 from counterseal.models import inspection, names, objects
 from counterseal.models.files import Files, FolderFiles, MemoryFiles, read
 from counterseal.models.statement import SIGNATURE_NAME
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from counterseal.exchange.plan import Sealed
+    from counterseal.jobs.journal import Writes
     from counterseal.trust.identity import Identity
 
 __all__ = ["Receipt", "recipient_of", "seal"]
@@ -93,6 +95,7 @@ def seal(
     at: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
+    ledger: Writes | None = None,
 ) -> Receipt:
     """Seal `source` so that only the partners in `to` can open it, and know that we sealed it.
 
@@ -101,7 +104,8 @@ def seal(
     adds the OpenSSF model-signing statement, which costs a SHA-256 of everything.
     `file_name` is what the file in a stream is called: its ending says how it loads.
     `keep_key` keeps the content key here, so that recipients can be added later. `overdue` is how
-    late news of a partner may be who once gave us a directory.
+    late news of a partner may be who once gave us a directory. `ledger` has an entry for each
+    recipient, once the package is there.
 
     Raises UnsafeFormat for files that could run code, ExpiredKey or RevokedKey if a card is
     not in force or a directory has ended, FileExistsError if `output` exists. `output` appears
@@ -163,7 +167,28 @@ def seal(
                 found.files, plan, by=by, output=descriptor, progress=progress, threads=threads
             )
         sent.commit(sealed, prekeys=used, keep_key=keep_key and passphrase is None)
+    if ledger is not None:
+        ledger.record_all(_records(sealed, partners, by))
     return _receipt(output, sealed, found, partners, recipients)
+
+
+def _records(
+    sealed: Sealed, partners: Sequence[Partner | CardDocument], by: Identity
+) -> list[Record]:
+    """One for each recipient; one for a package that is for a passphrase."""
+    to: list[str | None] = [
+        (p if isinstance(p, Partner) else History.verify(p)).identity for p in partners
+    ]
+    return [
+        Record(
+            event="sealed",
+            actor=by.history.identity,
+            partner=identity,
+            model=sealed.manifest.content,
+            package=sealed.header.core.package,
+        )
+        for identity in to or [None]
+    ]
 
 
 def recipient_of(

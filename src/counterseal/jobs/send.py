@@ -18,6 +18,7 @@ from counterseal.exchange.shipment import Outgoing
 from counterseal.exchange.transports import silent
 from counterseal.jobs.contact import letter_lifetime, letter_prekey
 from counterseal.jobs.open import read_package_front
+from counterseal.ledger.entry import Record
 from counterseal.wire import canonical
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from counterseal.exchange.reader import Front
     from counterseal.exchange.transports import Progress, Transport
+    from counterseal.jobs.journal import Writes
     from counterseal.trust.identity import Identity
     from counterseal.trust.partner import Partner
 
@@ -53,6 +55,7 @@ def send(
     at: datetime | None = None,
     progress: Progress = silent,
     listing: Callable[[int, int], None] | None = None,
+    ledger: Writes | None = None,
 ) -> Sent:
     """Carry a package that we sealed for `to`; an interrupted one goes on where it stopped.
 
@@ -102,6 +105,10 @@ def send(
     finally:
         os.close(descriptor)
     outbox.posted(identifier, at=at)
+    if ledger is not None:
+        us = by.history.identity
+        done = Record(event="sent", actor=us, partner=to.identity, package=sent.package)
+        ledger.record_all([done])
     return sent
 
 

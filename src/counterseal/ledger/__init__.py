@@ -5,9 +5,10 @@ edge        what it takes to append               reader      tiles checked up t
 checkpoint  origin, size, root                    note        signed notes and cosignatures
 keys        of a log, of a witness; the owner's statement about them
 entry       one event, payloads only committed to, by keys that can be destroyed
-store, log  durable, one writer, never two histories
-ledger      a log of an identity, with records and receipts
-proof, verify, witness                            what everybody else can check
+store, postgres, stored                           named blobs; what a log keeps in them
+log         durable, one writer at a time, never two histories
+ledger, pulse, mark                               a log of an identity, its thread, its mark
+proof, verify, witness, cosign                    what everybody else can check, and attest
 
 Formats are C2SP's (tlog-tiles, tlog-checkpoint, tlog-cosignature, tlog-proof, signed-note), so
 that tools which know nothing of us read and verify a ledger.

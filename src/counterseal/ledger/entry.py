@@ -13,20 +13,17 @@ can check them without the owner.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC
-from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from counterseal.crypto.derive import derive
+from counterseal.crypto.derive import Deriver, derive
 from counterseal.crypto.digest import sha256
 from counterseal.errors import FormatError
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message, Timestamp
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 __all__ = [
     "EVENTS",
@@ -35,25 +32,30 @@ __all__ = [
     "Entry",
     "Event",
     "Record",
+    "check",
     "commitment",
     "decode",
     "encode",
+    "intent_id",
     "make",
     "record_key",
 ]
 
 ID_BYTES: Final = 16
+_MOST: Final = (1 << 53) - 1  # what RFC 8785 can write
+_SOME_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_POLICIES: Final = 64
 
 Event = Literal[
-    "sealed", "opened", "sent", "received", "charter", "key", "call", "refused",
+    "sealed", "opened", "sent", "received", "charter", "key", "intent", "call", "refused",
     "export", "incident", "exit", "session", "model", "note",
 ]  # fmt: skip
 EVENTS: Final[tuple[str, ...]] = get_args(Event)
 
 # No quote, backslash, space or letter beyond ASCII: JSON has one spelling for such a word.
 Term = Annotated[str, msgspec.Meta(pattern=r"^[!#-\[\]-~]{1,256}\Z", max_length=256)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]  # what RFC 8785 can write
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Risk = Annotated[int, msgspec.Meta(ge=0, le=100)]
 RecordId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
 
 
@@ -61,13 +63,14 @@ class CharterRef(Message, frozen=True):
     """Under which version of which charter."""
 
     id: Term
-    version: Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 
 
 class Entry(Message, frozen=True):
     """One line of the log. `actor` did it, `partner` is the other side; digests are hex.
 
-    `document`: the digest of what the event is about (a package, a charter, a certificate).
+    `document`: the digest of what the event is about (a charter, a certificate, a card);
+    `package`: the id of the package it is about. `reason`: the code of a refusal.
     """
 
     kind: Literal["entry"]
@@ -83,9 +86,13 @@ class Entry(Message, frozen=True):
     model: Hex32 | None
     session: Hex32 | None
     document: Hex32 | None
+    package: RecordId | None
     decision: Literal["permit", "deny"] | None
     policies: Annotated[tuple[Term, ...], msgspec.Meta(max_length=MAX_POLICIES)]
+    reason: Term | None
+    risk: Risk | None
     quota: Count | None
+    rows: Count | None
     bytes_in: Count | None
     bytes_out: Count | None
     commit_in: Hex32 | None
@@ -102,11 +109,11 @@ class Entry(Message, frozen=True):
             raise ValueError("`at` is not a whole second of UTC from 2000 to 2999")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What to write down. Of `input` and `output` only sizes and commitments enter the log.
 
     `id`: where the caller has chosen it (the partner, for its own calls); else it is random.
+    Of an "intent" it is the id of the call that is to come.
     """
 
     event: Event
@@ -118,16 +125,30 @@ class Record:
     model: str | None = None
     session: str | None = None
     document: str | None = None
+    package: str | None = None
     decision: Literal["permit", "deny"] | None = None
     policies: tuple[str, ...] = ()
+    reason: str | None = None
+    risk: int | None = None
     quota: int | None = None
+    rows: int | None = None
     input: bytes | None = None
     output: bytes | None = None
     id: bytes | None = None
 
 
-def record_key(log_key: bytes, id: bytes) -> bytes:  # noqa: A002 - the entry's field
+def record_key(log_key: bytes | Deriver, id: bytes) -> bytes:  # noqa: A002 - the entry's field
+    if isinstance(log_key, Deriver):
+        return log_key.derive("ledger record", id)
     return derive(log_key, "ledger record", id)
+
+
+def intent_id(call: bytes) -> bytes:
+    """The id of the entry that says, before a call is answered, that it is to be.
+
+    It has the call's record key: the same input gives the same commitment in both.
+    """
+    return sha256(b"intent" + call)[:ID_BYTES]
 
 
 def commitment(key: bytes, side: Literal["in", "out"], payload: bytes) -> str:
@@ -136,15 +157,20 @@ def commitment(key: bytes, side: Literal["in", "out"], payload: bytes) -> str:
     Binding without the key as well: HMAC-SHA-512 with keys of one length is collision
     resistant, so an owner cannot find a second key for another payload.
     """
-    return derive(key, "ledger commitment", side.encode(), sha256(payload)).hex()
+    return _commit(Deriver(key), side, payload)
+
+
+def _commit(key: Deriver, side: Literal["in", "out"], payload: bytes) -> str:
+    return key.derive("ledger commitment", side.encode(), sha256(payload)).hex()
 
 
 def make(record: Record, *, id: bytes, key: bytes, at: datetime) -> Entry:  # noqa: A002
     """The entry of a record whose key is `key`."""
+    committing = Deriver(key)
     return Entry(
         kind="entry",
         format=1,
-        id=id.hex(),
+        id=(intent_id(id) if record.event == "intent" else id).hex(),
         at=canonical.timestamp(at),
         event=record.event,
         actor=record.actor,
@@ -155,14 +181,84 @@ def make(record: Record, *, id: bytes, key: bytes, at: datetime) -> Entry:  # no
         model=record.model,
         session=record.session,
         document=record.document,
+        package=record.package,
         decision=record.decision,
         policies=record.policies,
+        reason=record.reason,
+        risk=record.risk,
         quota=record.quota,
+        rows=record.rows,
         bytes_in=None if record.input is None else len(record.input),
         bytes_out=None if record.output is None else len(record.output),
-        commit_in=None if record.input is None else commitment(key, "in", record.input),
-        commit_out=None if record.output is None else commitment(key, "out", record.output),
+        commit_in=None if record.input is None else _commit(committing, "in", record.input),
+        commit_out=None if record.output is None else _commit(committing, "out", record.output),
     )
+
+
+def check(record: Record) -> None:
+    """Raise FormatError for a record that would break the log for every reader.
+
+    The words of a record are mostly those of the one before: each set of them is read once.
+    """
+    charter = record.charter
+    _check_words(
+        record.event,
+        record.actor,
+        record.partner,
+        None if charter is None else charter.id,
+        None if charter is None else charter.version,
+        record.action,
+        record.purpose,
+        record.model,
+        record.session,
+        record.document,
+        record.package,
+        record.decision,
+        tuple(record.policies),
+        record.reason,
+    )
+    for number, most in ((record.risk, 100), (record.quota, _MOST), (record.rows, _MOST)):
+        if number is not None and (type(number) is not int or not 0 <= number <= most):
+            raise FormatError(f"a number of a record is not from 0 to {most}")
+
+
+@lru_cache(maxsize=4096, typed=True)  # typed: 1.0 and True are not the version 1
+def _check_words(  # noqa: PLR0917
+    event: Event,
+    actor: str,
+    partner: str | None,
+    charter: str | None,
+    version: int | None,
+    action: str | None,
+    purpose: str | None,
+    model: str | None,
+    session: str | None,
+    document: str | None,
+    package: str | None,
+    decision: Literal["permit", "deny"] | None,
+    policies: tuple[str, ...],
+    reason: str | None,
+) -> None:
+    record = Record(
+        event=event,
+        actor=actor,
+        partner=partner,
+        charter=None if charter is None else CharterRef(id=charter, version=version or 0),
+        action=action,
+        purpose=purpose,
+        model=model,
+        session=session,
+        document=document,
+        package=package,
+        decision=decision,
+        policies=policies,
+        reason=reason,
+    )
+    try:
+        data = encode(make(record, id=bytes(ID_BYTES), key=b"", at=_SOME_TIME))
+    except (TypeError, UnicodeError, msgspec.MsgspecError) as error:
+        raise FormatError(f"a record is not in the form of this version ({error})") from None
+    decode(data)
 
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from counterseal.crypto.notes import SEED_BYTES
 from counterseal.errors import BadSignature, FormatError
@@ -130,11 +130,25 @@ def _forged(why: str) -> BadSignature:
     )
 
 
+_PrivateKind: TypeAlias = Literal["ledger-keys", "witness-private"]
+
+
 class _Private(PrivateMessage, frozen=True):
-    kind: Literal["ledger-keys"]
+    kind: _PrivateKind
     format: Literal[1]
     ed25519: bytes
     mldsa44: bytes
+
+
+def _encode(kind: _PrivateKind, seeds: tuple[bytes, bytes]) -> bytes:
+    return canonical.encode(_Private(kind=kind, format=1, ed25519=seeds[0], mldsa44=seeds[1]))
+
+
+def _decode(kind: _PrivateKind, data: bytes) -> tuple[bytes, bytes]:
+    private = canonical.decode(data, _Private, limit=limits.KIB, what="private keys")
+    if private.kind != kind:
+        raise FormatError("these are the private keys of something else")
+    return private.ed25519, private.mldsa44
 
 
 class LogSigner:
@@ -155,14 +169,11 @@ class LogSigner:
 
     def encode(self) -> bytes:
         """The private keys, for `Identity.protect`; nothing else may call this."""
-        return canonical.encode(
-            _Private(kind="ledger-keys", format=1, ed25519=self._seeds[0], mldsa44=self._seeds[1])
-        )
+        return _encode("ledger-keys", self._seeds)
 
     @classmethod
     def parse(cls, origin: str, data: bytes) -> LogSigner:
-        private = canonical.decode(data, _Private, limit=limits.KIB, what="keys of a ledger")
-        return cls(origin, private.ed25519, private.mldsa44)
+        return cls(origin, *_decode("ledger-keys", data))
 
     def sign(self, checkpoint: Checkpoint, *, time: int) -> bytes:
         text = checkpoint.text
@@ -175,9 +186,10 @@ class LogSigner:
 class WitnessSigner:
     """The private keys of a witness: both kinds of cosignature."""
 
-    __slots__ = ("_signers", "keys")
+    __slots__ = ("_seeds", "_signers", "keys")
 
     def __init__(self, name: str, ed25519: bytes, mldsa44: bytes) -> None:
+        self._seeds = ed25519, mldsa44
         plain = NoteSigner(name, Kind.ED25519_COSIGNATURE, ed25519)
         pq = NoteSigner(name, Kind.MLDSA44_COSIGNATURE, mldsa44)
         self._signers = plain, pq
@@ -186,6 +198,14 @@ class WitnessSigner:
     @classmethod
     def generate(cls, name: str) -> WitnessSigner:
         return cls(name, os.urandom(SEED_BYTES), os.urandom(SEED_BYTES))
+
+    def encode(self) -> bytes:
+        """The private keys, for `Identity.protect`; nothing else may call this."""
+        return _encode("witness-private", self._seeds)
+
+    @classmethod
+    def parse(cls, name: str, data: bytes) -> WitnessSigner:
+        return cls(name, *_decode("witness-private", data))
 
     def cosign(self, checkpoint: Checkpoint, *, time: int) -> bytes:
         """The signature lines to add to the checkpoint's note."""

@@ -6,21 +6,22 @@
         ledger.publish()                # a checkpoint that everybody can verify
 
 `record` waits for the disk, together with whoever else waits. With `group_seconds` a thread
-writes at that pace and `note` need not wait: up to that much is lost if the machine fails.
+writes at that pace and `note` need not wait: up to that much is lost if the machine fails. With
+`group_seconds=0` it writes as soon as something waits, and what came meanwhile goes together:
+whoever must not answer before a record is durable waits for `done`.
+
+Several processes write one ledger if each opens it `shared`, after it was forked.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from counterseal.crypto.derive import KEY_BYTES
+from counterseal.crypto.derive import KEY_BYTES, Deriver
 from counterseal.errors import (
-    CountersealError,
     FormatError,
     LedgerBroken,
     RevokedKey,
@@ -29,14 +30,15 @@ from counterseal.errors import (
 )
 from counterseal.ledger import entry as entries
 from counterseal.ledger import keys
-from counterseal.ledger.checkpoint import Checkpoint
+from counterseal.ledger import log as logs
 from counterseal.ledger.keys import LogKeys, LogSigner, origin_of
-from counterseal.ledger.log import Log, Static, first_rows
+from counterseal.ledger.log import Log
+from counterseal.ledger.mark import HomeMark, marked
+from counterseal.ledger.pulse import Pulse
 from counterseal.ledger.store import SqliteStore
+from counterseal.ledger.stored import Static, first_rows
 from counterseal.ledger.tiles import KEY
 from counterseal.trust.identity import check_name
-from counterseal.wire import canonical, limits
-from counterseal.wire.canonical import Hex32, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from counterseal.ledger.entry import Record
+    from counterseal.ledger.log import Done
     from counterseal.ledger.note import NoteKey
     from counterseal.ledger.store import Store
     from counterseal.trust.identity import Identity
@@ -53,15 +56,17 @@ __all__ = ["Ledger", "Receipt", "names", "path_of", "static"]
 
 _KEYS: Final = "private/keys"
 _COMMITMENTS: Final = "private/commitments"
-_MARK: Final = "ledger"
 PUBLISH_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where a record stands. `key` opens its commitments: for the partner whose call it was."""
+    """Where a record stands. `key` opens its commitments: for the partner whose call it was.
 
-    index: int
+    `index`: None as long as it is not written (`note`).
+    """
+
+    index: int | None
     id: bytes
     key: bytes
 
@@ -100,12 +105,24 @@ class Ledger:
         marks: Records,
         clock: Callable[[], datetime],
         group_seconds: float | None,
+        publish_seconds: float,
     ) -> None:
         self.name = name
         self._log, self._store, self._by = log, store, by
         self._marks, self._clock = marks, clock
-        self._key = by.unprotect(_required(store, _COMMITMENTS), label=_label(_COMMITMENTS, name))
-        self._pulse = None if group_seconds is None else _Pulse(self, group_seconds)
+        self._publish_seconds = publish_seconds
+        self._protected = b""
+        self._refresh()
+        self._pulse = (
+            None
+            if group_seconds is None
+            else Pulse(
+                log,
+                group=group_seconds,
+                publish=self.publish_if_due,
+                seconds=publish_seconds,
+            )
+        )
 
     @classmethod
     def open(
@@ -115,12 +132,18 @@ class Ledger:
         by: Identity,
         folder: Path | None = None,
         store: Store | None = None,
+        shared: bool = False,
+        wait: float | None = None,
         group_seconds: float | None = None,
+        publish_seconds: float = PUBLISH_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> Ledger:
         """Open the ledger `name` of `by`, or begin it. It is ours alone until `close`.
 
+        `shared`: it is ours only while something is written or published; others wait for that.
+        `wait`: how long to wait until it is free [not at all; 30 seconds if it is `shared`].
         `folder`: where ledgers are kept (`home.path / "ledgers"`); or a `store` of another kind.
+        `publish_seconds`: how often the thread publishes, which `group_seconds` starts.
         Raises RolledBack or LedgerBroken rather than go on from an older or another history.
         """
         check_name(name)
@@ -133,11 +156,20 @@ class Ledger:
         origin = origin_of(by.history.identity, name)
         marks = by.store.another()  # the thread that publishes needs a connection of its own
         try:
-            store.lock()  # before anything is read
+            if wait is None:
+                wait = logs.LOCK_SECONDS if shared else 0
+            store.lock(wait=wait)  # before anything is read
             signer = _signer(store, by, name, origin, at=clock())
-            log = Log(store, signer, _Mark(marks, signer.keys))
+            log = Log(store, signer, HomeMark(marks, signer.keys), shared=shared)
             ledger = cls(
-                log, store, by, name, marks=marks, clock=clock, group_seconds=group_seconds
+                log,
+                store,
+                by,
+                name,
+                marks=marks,
+                clock=clock,
+                group_seconds=group_seconds,
+                publish_seconds=publish_seconds,
             )
             if log.empty:
                 ledger.publish()  # a partner can begin to watch before anything has happened
@@ -153,9 +185,7 @@ class Ledger:
 
     def record(self, record: Record) -> Receipt:
         """Write a record down; it is durable when this returns."""
-        receipt = self.note(record)
-        self._log.settle(receipt.index + 1)
-        return receipt
+        return self.record_all([record])[0]
 
     def record_all(self, records: Sequence[Record]) -> list[Receipt]:
         """Write several records down in one transaction."""
@@ -165,12 +195,17 @@ class Ledger:
             Receipt(index, id_, key) for index, (_, id_, key) in zip(indexes, made, strict=True)
         ]
 
-    def note(self, record: Record) -> Receipt:
-        """Write a record down soon: with the group, with the next `record`, or at `settle`."""
+    def note(self, record: Record, done: Done | None = None) -> Receipt:
+        """Write a record down soon: with the group, with the next `record`, or at `settle`.
+
+        `done(error, index)` is called once, by the thread that writes, when the record is
+        durable (`error` is None) or never will be. It must neither wait nor raise.
+        """
         if self._pulse is not None:
             self._pulse.check()
         data, id_, key = self._make(record)
-        return Receipt(self._log.submit(data), id_, key)
+        self._log.submit(data, done)
+        return Receipt(None, id_, key)
 
     def settle(self) -> None:
         """Return when everything noted is durable."""
@@ -178,7 +213,15 @@ class Ledger:
 
     def publish(self) -> bytes:
         """Sign a checkpoint over everything noted so far."""
+        self._refresh()
         return self._log.publish(time=int(self._clock().timestamp()))
+
+    def publish_if_due(self) -> None:
+        """Publish what is not yet, unless somebody else has published just now."""
+        seen = self._log.seen
+        ago = None if seen is None else abs(self._clock().timestamp() - seen.time)
+        if self._log.unpublished and (ago is None or ago >= self._publish_seconds):
+            self.publish()
 
     def attach(self, lines: bytes, *, witness: Sequence[NoteKey]) -> None:
         """Publish a witness's cosignature with the last checkpoint; it must be good."""
@@ -191,9 +234,11 @@ class Ledger:
     def forget_commitments(self) -> None:
         """Destroy the key of all commitments so far: nobody can link them to payloads any more.
 
-        The tree still verifies. Partners keep the keys of their own calls.
+        The tree still verifies. Partners keep the keys of their own calls. Another process that
+        has this ledger open takes the new key when it publishes next.
         """
-        self._key = _new_commitments(self._store, self._by, self.name)
+        self._store.commit(put=[(_COMMITMENTS, _protected_commitments(self._by, self.name))])
+        self._refresh()
         self._store.purge()
 
     def close(self) -> None:
@@ -207,14 +252,22 @@ class Ledger:
             self._log.close()
             self._marks.close()
 
+    def _refresh(self) -> None:
+        """Take the key of commitments that is there now: another process may have changed it."""
+        protected = _required(self._store, _COMMITMENTS)
+        if protected != self._protected:
+            label = _label(_COMMITMENTS, self.name)
+            self._key = self._by.unprotect(protected, label=label)
+            self._deriver = Deriver(self._key)
+            self._protected = protected
+
     def _make(self, record: Record) -> tuple[bytes, bytes, bytes]:
         id_ = os.urandom(entries.ID_BYTES) if record.id is None else record.id
         if len(id_) != entries.ID_BYTES:
             raise FormatError(f"the id of a record has {entries.ID_BYTES} bytes")
-        key = entries.record_key(self._key, id_)
-        data = entries.encode(entries.make(record, id=id_, key=key, at=self._clock()))
-        entries.decode(data)  # what is not in the form would break the ledger for every reader
-        return data, id_, key
+        entries.check(record)
+        key = entries.record_key(self._deriver, id_)
+        return entries.encode(entries.make(record, id=id_, key=key, at=self._clock())), id_, key
 
     def __enter__(self) -> Self:
         return self
@@ -231,86 +284,6 @@ class Ledger:
         return f"<Ledger {self.name} of {self._by.name}>"
 
 
-class _Pulse:
-    """The thread that writes what is noted, and publishes, at its pace."""
-
-    def __init__(self, ledger: Ledger, seconds: float) -> None:
-        self._ledger, self._seconds = ledger, seconds
-        self._ended = threading.Event()
-        self._error: CountersealError | None = None
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        published = time.monotonic()
-        while not self._ended.wait(self._seconds):
-            try:
-                self._ledger.settle()
-                if time.monotonic() - published >= PUBLISH_SECONDS:
-                    published = time.monotonic()
-                    if self._ledger._log.unpublished:  # noqa: SLF001 - a part of it
-                        self._ledger.publish()
-            except CountersealError as error:
-                self._error = error
-                return
-
-    def check(self) -> None:
-        """Nothing is noted that nobody would write."""
-        if not self._thread.is_alive():
-            raise CountersealError(
-                "the ledger takes no more notes: its thread has ended", hint="open it again"
-            ) from self._error
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join()
-
-
-class _MarkDocument(Message, frozen=True):
-    kind: Literal["ledger-mark"]
-    format: Literal[1]
-    keys: tuple[str, str]
-    size: int
-    root: Hex32
-
-
-class _Mark:
-    """In the state of the home: a copy of the ledger's file does not bring its mark along."""
-
-    def __init__(self, records: Records, log: LogKeys) -> None:
-        self._records, self._log = records, log
-
-    def get(self) -> Checkpoint | None:
-        found = _marked(self._records, self._log.origin)
-        if found is None:
-            return None
-        if found.keys != self._log.texts:
-            raise LedgerBroken(
-                "this is another ledger than the one that was signed under this name",
-                hint="bring back its file, or begin one with another name",
-            )
-        return Checkpoint(self._log.origin, found.size, bytes.fromhex(found.root))
-
-    def put(self, checkpoint: Checkpoint) -> None:
-        document = _MarkDocument(
-            kind="ledger-mark",
-            format=1,
-            keys=self._log.texts,
-            size=checkpoint.size,
-            root=checkpoint.root.hex(),
-        )
-        self._records.put(_MARK, self._log.origin, canonical.encode(document))
-
-
-def _marked(records: Records, origin: str) -> _MarkDocument | None:
-    data = records.get(_MARK, origin)
-    if data is None:
-        return None
-    return canonical.decode(
-        data, _MarkDocument, limit=limits.LEDGER_KEY_BYTES, what="mark of a ledger"
-    )
-
-
 def _signer(store: Store, by: Identity, name: str, origin: str, *, at: datetime) -> LogSigner:
     """The keys of the ledger; new ones if it is new, with our statement about them."""
     protected = store.get(_KEYS)
@@ -322,7 +295,7 @@ def _signer(store: Store, by: Identity, name: str, origin: str, *, at: datetime)
         except RevokedKey:  # of the card that stated them: the keys of the log are not its own
             store.commit(put=[(KEY, keys.state(signer.keys, name, by=by, at=at))])
         return signer
-    if _marked(by.store, origin) is not None:
+    if marked(by.store, origin) is not None:
         raise RolledBack(
             f'the file of the ledger "{name}" is gone',
             hint="bring back its newest copy, or begin one with another name",
@@ -341,12 +314,6 @@ def _signer(store: Store, by: Identity, name: str, origin: str, *, at: datetime)
 
 def _protected_commitments(by: Identity, name: str) -> bytes:
     return by.protect(os.urandom(KEY_BYTES), label=_label(_COMMITMENTS, name))
-
-
-def _new_commitments(store: Store, by: Identity, name: str) -> bytes:
-    protected = _protected_commitments(by, name)
-    store.commit(put=[(_COMMITMENTS, protected)])
-    return by.unprotect(protected, label=_label(_COMMITMENTS, name))
 
 
 def _required(store: Store, path: str) -> bytes:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from counterseal.errors import CountersealError, LedgerBroken
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["MemoryStore", "SqliteStore", "Store"]
 
 _VERSION: Final = 1
-_SCHEMA: Final = "CREATE TABLE blobs (path TEXT PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID"
+_CREATE_SECONDS: Final = 30
+_PAUSE, _LONGEST_PAUSE = 0.0005, 0.01  # seconds between two looks at a lock
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS blobs (path TEXT PRIMARY KEY, blob BLOB NOT NULL) WITHOUT ROWID"
+)
 
 
 class Store(Protocol):
@@ -46,8 +51,16 @@ class Store(Protocol):
         """Take what is deleted out of every journal, so that it is gone for good."""
         ...
 
-    def lock(self) -> None:
-        """Become the only writer until `close`, or raise because somebody else is."""
+    def lock(self, *, wait: float = 0) -> None:
+        """Become the only writer until `unlock` or `close`; nothing happens if we are.
+
+        Raises CountersealError if somebody else still is after `wait` seconds, LedgerBroken if
+        what we have open is no longer what lies at its place.
+        """
+        ...
+
+    def unlock(self) -> None:
+        """Let somebody else write; nothing happens if we are not the writer."""
         ...
 
     def close(self) -> None: ...
@@ -57,6 +70,7 @@ class _Shared:
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self.lock = threading.Lock()
+        self.free = threading.Condition(self.lock)
         self.writer: object | None = None
 
 
@@ -96,16 +110,21 @@ class MemoryStore:
     def purge(self) -> None:
         pass
 
-    def lock(self) -> None:
-        with self._shared.lock:
-            if self._shared.writer not in {None, self}:
+    def lock(self, *, wait: float = 0) -> None:
+        shared = self._shared
+        with shared.lock:
+            if not shared.free.wait_for(lambda: shared.writer in {None, self}, wait):
                 raise _taken()
-            self._shared.writer = self
+            shared.writer = self
 
-    def close(self) -> None:
+    def unlock(self) -> None:
         with self._shared.lock:
             if self._shared.writer is self:
                 self._shared.writer = None
+                self._shared.free.notify_all()
+
+    def close(self) -> None:
+        self.unlock()
 
 
 class SqliteStore:
@@ -114,7 +133,8 @@ class SqliteStore:
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self._path = path
         self._guard = threading.RLock()
-        self._lock: int | None = None
+        self._lock: int | None = None  # the open lock file
+        self._locked = False
         if not create and not path.exists():
             raise FileNotFoundError(f"there is no ledger in {path}")
         try:
@@ -123,17 +143,17 @@ class SqliteStore:
             self._connection = sqlite3.connect(
                 path, timeout=30, isolation_level=None, check_same_thread=False
             )
+            self._file = _file_at(path)
             try:
                 self._prepare()
             except BaseException:
-                self._connection.close()
+                self.close()
                 raise
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def _prepare(self) -> None:
         run = self._connection.execute
-        run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA secure_delete = ON")
         version = run("PRAGMA user_version").fetchone()[0]
@@ -142,9 +162,14 @@ class SqliteStore:
                 f"{self._path} was written by a newer counterseal", hint="upgrade"
             )
         if version == 0:
-            self._connection.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT;"
-            )
+            self.lock(wait=_CREATE_SECONDS)  # workers of a gateway begin all at once
+            try:
+                run("PRAGMA journal_mode = WAL")
+                self._connection.executescript(
+                    f"BEGIN IMMEDIATE; {_SCHEMA}; PRAGMA user_version = {_VERSION}; COMMIT;"
+                )
+            finally:
+                self.unlock()
 
     def get(self, path: str) -> bytes | None:
         with self._guarded():
@@ -186,25 +211,38 @@ class SqliteStore:
         with self._guarded():
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def lock(self) -> None:
-        if self._lock is not None:
+    def lock(self, *, wait: float = 0) -> None:
+        if self._locked:
             return
         # Of the system, not of SQLite: it ends with the process, and readers go on.
         place = self._path.with_name(f"{self._path.name}.lock")
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise _taken() from None
-        self._lock = descriptor
+        if self._lock is None:
+            self._lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        end, pause = time.monotonic() + wait, _PAUSE
+        while not _took(self._lock):
+            if time.monotonic() >= end:
+                raise _taken()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self._locked = True
+        if _file_at(self._path) != self._file or _file_at(place) != _file_of(self._lock):
+            self.unlock()
+            raise LedgerBroken(
+                f"{self._path} is not the file any more that was opened",
+                hint="somebody has put another in its place: open it again",
+            )
+
+    def unlock(self) -> None:
+        if self._lock is not None and self._locked:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._locked = False
 
     def close(self) -> None:
         with self._guard:
             self._connection.close()
             if self._lock is not None:
                 os.close(self._lock)
-                self._lock = None
+                self._lock, self._locked = None, False
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -221,10 +259,32 @@ class SqliteStore:
         )
 
 
+def _took(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _file_of(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file lies there: a copy in its place is another one."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _taken() -> CountersealError:
     return CountersealError(
         "somebody else writes this ledger",
-        hint="a ledger has one writer: end the other process, or let it record",
+        hint="one writes at a time: end the other process, or let it finish",
     )
 
 

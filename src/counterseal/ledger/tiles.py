@@ -28,6 +28,7 @@ __all__ = [
     "WIDTH",
     "Tile",
     "bundle",
+    "count_bundled",
     "edge_of",
     "hashes_of",
     "limit_of",
@@ -121,6 +122,15 @@ def tiles_of(size: int) -> Iterator[Tile]:
 def bundle(entries: Iterable[bytes]) -> bytes:
     """Entries with their lengths."""
     return b"".join([len(entry).to_bytes(2, "big") + entry for entry in entries])
+
+
+def count_bundled(data: bytes) -> int | None:
+    """How many entries there are; None if the last one is cut off."""
+    count, at, end = 0, 0, len(data)
+    while at < end:
+        at += 2 + int.from_bytes(data[at : at + 2], "big")
+        count += 1
+    return count if at == end else None
 
 
 def unbundle(data: bytes, *, tile: Tile) -> list[bytes]:

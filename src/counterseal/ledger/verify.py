@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from counterseal.errors import FormatError, LedgerBroken
 from counterseal.ledger import entry as entries
-from counterseal.ledger.log import check_goes_on
 from counterseal.ledger.reader import TileReader, fetch_bounded
+from counterseal.ledger.stored import check_goes_on
 from counterseal.ledger.tiles import CHECKPOINT
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ order; the first that fails raises and the state stays:
 4. An entry about a call of ours is one that we wait for, under its id, once; a second one, or
    one that we did not make, is refused. Its commitments are to what we sent and received; if the
    answer is still on its way, they are kept until it is here.
-5. A call that we made longer than `patience` ago, by our clock, stands in the log.
+5. A call that was answered longer than `patience` ago, by our clock, stands in the log.
 
 Store the new state before handing out the cosignature: it says that no larger tree was seen.
 """
@@ -23,14 +23,14 @@ from counterseal.errors import FormatError, LedgerBroken
 from counterseal.ledger import entry as entries
 from counterseal.ledger.entry import ID_BYTES, RecordId
 from counterseal.ledger.keys import LogKeys
-from counterseal.ledger.log import check_goes_on
 from counterseal.ledger.reader import TileReader, fetch_bounded
+from counterseal.ledger.stored import check_goes_on
 from counterseal.ledger.tiles import CHECKPOINT
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from counterseal.ledger.entry import Entry
     from counterseal.ledger.keys import Seen, WitnessSigner
@@ -84,12 +84,14 @@ class _State(Message, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What an update found. `cosignature`: lines to add to the checkpoint's note."""
+    """What an update found. `cosignature`: lines to add to the checkpoint's note. `others`: calls
+    of other programs, within sessions that we handed to them."""
 
     witness: Witness
     seen: Seen
     cosignature: bytes
     settled: tuple[str, ...]
+    others: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +156,19 @@ class Witness:
         return replace(self, calls={**self.calls, call.id: call})
 
     def update(
-        self, fetch: Fetch, *, by: WitnessSigner, time: int, patience: int = PATIENCE
+        self,
+        fetch: Fetch,
+        *,
+        by: WitnessSigner,
+        time: int,
+        patience: int = PATIENCE,
+        others: Collection[str] = (),
     ) -> Sight:
-        """Look at the newest checkpoint by the rules above. `time`: seconds since 1970."""
+        """Look at the newest checkpoint by the rules above. `time`: seconds since 1970.
+
+        `others`: sessions (as entries name them) that we handed to programs which remember
+        nothing; their calls are counted, and cannot be compared.
+        """
         seen = self.keys.open(fetch_bounded(fetch, CHECKPOINT))
         reader = TileReader(fetch, seen.checkpoint)
         start = 0
@@ -167,15 +179,19 @@ class Witness:
                 raise LedgerBroken("the newer checkpoint says that it was signed earlier")
         waiting = dict(self.calls)
         settled: list[str] = []
+        counted = 0
         for first, found in reader.bundles(start, reader.size):
             for index, data in enumerate(found, first):
                 entry = _entry(data, index)
                 if entry.event == "call" and self.us in {entry.actor, entry.partner}:
+                    if entry.id not in waiting and entry.session in others:
+                        counted += 1
+                        continue
                     _settle(waiting, entry, index)
                     settled.append(entry.id)
         _check_overdue(waiting, time - patience)
         after = replace(self, last=seen, calls=waiting)
-        return Sight(after, seen, by.cosign(seen.checkpoint, time=time), tuple(settled))
+        return Sight(after, seen, by.cosign(seen.checkpoint, time=time), tuple(settled), counted)
 
 
 def _entry(data: bytes, index: int) -> Entry:
@@ -202,12 +218,12 @@ def _settle(waiting: dict[str, Call], entry: Entry, index: int) -> None:
 def _check_overdue(waiting: dict[str, Call], before: int) -> None:
     """Rule 5."""
     for call in [call for call in waiting.values() if call.time < before]:
-        if not call.logged:
+        if not call.logged and call.commit_in is not None:
             raise LedgerBroken(
                 f"missing entry: our call {call.id} is not in the ledger",
                 hint="the answer to it shows that it was made: keep that",
             )
-        del waiting[call.id]  # its answer never came: nothing is left to compare
+        del waiting[call.id]  # its answer never came: nothing to compare, perhaps no call at all
 
 
 def _logged(call: Call, entry: Entry) -> Call:

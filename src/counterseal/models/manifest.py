@@ -16,14 +16,17 @@ import msgspec
 
 from counterseal.crypto.chunked import SALT_BYTES
 from counterseal.crypto.derive import bind
-from counterseal.crypto.digest import DIGEST_BYTES, LEAF_BYTES, sha256
+from counterseal.crypto.digest import DIGEST_BYTES, LEAF_BYTES, leaf_digest, sha256
 from counterseal.errors import FormatError
 from counterseal.models import names
+from counterseal.models.files import read
 from counterseal.wire import canonical, limits
 from counterseal.wire.canonical import Hex32, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from counterseal.models.files import Files
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -31,6 +34,7 @@ __all__ = [
     "Manifest",
     "ManifestDocument",
     "Owner",
+    "content_of",
     "leaf_digests",
     "padded_bytes",
 ]
@@ -121,16 +125,12 @@ class Manifest:
     @cached_property
     def content(self) -> str:
         """The model digest: SHA-256 over names, sizes and leaves; the same in every re-sealing."""
-        parts: list[bytes] = []
+        found = []
         for index, entry in enumerate(self.document.files):
             start = DIGEST_BYTES * self.first_leaf[index]
             end = start + DIGEST_BYTES * leaf_digests(entry.bytes)
-            parts += [
-                entry.name.encode(),
-                entry.bytes.to_bytes(8, "big"),
-                sha256(self.leaves[start:end]),
-            ]
-        return sha256(bind("content", *parts)).hex()
+            found.append((entry.name, entry.bytes, self.leaves[start:end]))
+        return _content(found)
 
     def encode(self, size: int) -> bytes:
         """Exactly `size` bytes; ValueError if they do not suffice."""
@@ -156,6 +156,26 @@ class Manifest:
         if data[end:] != bytes(max(0, len(data) - end)):
             raise FormatError("the manifest is followed by something that is not padding")
         return cls(document, data[4 + length : end])
+
+
+def content_of(files: Files) -> str:
+    """The model digest of files that are in no package: the one that a package of them has."""
+    found = []
+    for name in files.names():
+        size = files.size(name)
+        leaves = bytearray()
+        for at in range(0, size, LEAF_BYTES):
+            leaves += leaf_digest(read(files, name, at, min(LEAF_BYTES, size - at)))
+        found.append((name, size, bytes(leaves)))
+    return _content(found)
+
+
+def _content(files: Iterable[tuple[str, int, bytes]]) -> str:
+    """Of names, sizes and leaf digests, in order."""
+    parts: list[bytes] = []
+    for name, size, leaves in files:
+        parts += [name.encode(), size.to_bytes(8, "big"), sha256(leaves)]
+    return sha256(bind("content", *parts)).hex()
 
 
 def leaf_digests(size: int) -> int:

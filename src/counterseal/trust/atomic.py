@@ -26,8 +26,8 @@ def read_bounded(path: Path, limit: int, *, what: str) -> bytes:
     return data
 
 
-def read_secret(path: Path, *, what: str) -> bytes:
-    """A passphrase or password: what the file holds, without the end of its line.
+def read_secret(path: Path, *, what: str, limit: int = limits.PASSPHRASE_FILE_BYTES) -> bytes:
+    """A passphrase, password or session: what the file holds, without the end of its line.
 
     Raises TrustError if others can read the file; a pipe is whoever made it's business.
     """
@@ -35,9 +35,9 @@ def read_secret(path: Path, *, what: str) -> bytes:
         facts = os.fstat(file.fileno())
         if stat.S_ISREG(facts.st_mode) and stat.S_IMODE(facts.st_mode) & 0o077:
             raise TrustError(f"{path} can be read by others", hint=f"chmod 600 {path}")
-        data = file.read(limits.PASSPHRASE_FILE_BYTES + 1)
-    if len(data) > limits.PASSPHRASE_FILE_BYTES:
-        raise FormatError(f"{path}: the {what} is longer than {limits.PASSPHRASE_FILE_BYTES} bytes")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise FormatError(f"{path}: the {what} is longer than {limit} bytes")
     secret = data.removesuffix(b"\n").removesuffix(b"\r")
     if not secret:
         raise CountersealError(f"the {what} {path} is empty")

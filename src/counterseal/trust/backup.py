@@ -38,6 +38,13 @@ Kind: TypeAlias = Literal[
     "directory",
     "directory-sent",
     "directory-online",
+    "charter",
+    "charter-written",
+    "ledger",  # how far each was signed: a copy of an older file is never gone on from
+    "journal",
+    "root-written",
+    "witness",
+    "witness-keys",
 ]
 
 

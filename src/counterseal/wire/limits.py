@@ -58,3 +58,10 @@ LEDGER_KEY_BYTES: Final = 32 * KIB  # the owner's statement comes to about 10 Ki
 LEDGER_WITNESS_BYTES: Final = 64 * MIB
 LEDGER_CALLS: Final = 100_000  # of ours that a witness waits for; about 300 bytes each
 LEDGER_PENDING: Final = 65_536  # entries in memory that no transaction has taken yet
+
+# The gateway (SPEC 18)
+GATEWAY_STATEMENT_BYTES: Final = 32 * KIB  # two signatures and a certificate come to about 7 KiB
+SESSION_REQUEST_BYTES: Final = 32 * KIB
+GATEWAY_HEADERS: Final = 64
+GATEWAY_HEADER_BYTES: Final = 16 * KIB
+GATEWAY_ANSWER_BYTES: Final = 64 * MIB

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from counterseal.crypto.derive import KEY_BYTES, bind, derive, derive_from_shares
+from counterseal.crypto.derive import KEY_BYTES, Deriver, bind, derive, derive_from_shares
 
 
 def test_bind_is_injective_where_concatenation_is_not() -> None:
@@ -50,3 +50,11 @@ def test_shares_are_bound_to_salt_label_and_parts() -> None:
         derive_from_shares(b"s" * 64, "l", b"p", salt=b"2"),
     }
     assert len(keys) == 5
+
+
+@pytest.mark.parametrize("parts", [(), (b"",), (b"one", b"two"), (bytes(1000),)])
+def test_a_deriver_gives_what_derive_gives(parts):
+    key = bytes(range(32))
+    deriver = Deriver(key)
+    for label in ("ledger record", "ledger commitment"):
+        assert deriver.derive(label, *parts) == derive(key, label, *parts)

@@ -7,8 +7,10 @@ from charters import a_charter
 from workshop import DAY, PASSPHRASE
 
 from counterseal.charter.chain import Chain
+from counterseal.jobs import charter_ledger
 from counterseal.jobs import ledger as ledgers
 from counterseal.jobs.charter_ledger import write_down
+from counterseal.ledger.entry import Record
 from counterseal.trust.home import Home
 from counterseal.trust.identity import Identity
 
@@ -71,3 +73,25 @@ def test_every_step_is_written_once(town):
 def test_a_step_that_waits_is_not_written(town):
     asked = town.signed.moved("suspend", **town.by("lab")).moved("resume", **town.by("lab"))
     assert town.write(asked, "lab") == 4
+
+
+def test_a_gateway_has_the_ledger_open(town):
+    name = town.offered.charter.id
+    with ledgers.open_ledger(name, by=town.us["lab"], home=town.homes["lab"]) as gateway:
+        town.write(town.signed, "lab")
+        us = town.us["lab"].history.identity
+        assert gateway.record(Record(event="note", actor=us)).index == 3
+    assert [action for action, _, _ in town.read("lab")] == ["offer", "accept", "sign", None]
+
+
+def test_commands_at_the_same_time_write_a_step_once(town, monkeypatch):
+    opened = charter_ledger.open_alone
+
+    def overtaken(*arguments, **more):
+        monkeypatch.undo()
+        assert town.write(town.signed, "lab") == 3
+        return opened(*arguments, **more)
+
+    monkeypatch.setattr(charter_ledger, "open_alone", overtaken)
+    assert town.write(town.signed, "lab") == 0
+    assert len(town.read("lab")) == 3

@@ -1,5 +1,7 @@
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from workshop import AT
 
 from counterseal.crypto.derive import derive
@@ -26,9 +28,13 @@ FULL = made(
     model="a" * 64,
     session="b" * 64,
     document="c" * 64,
+    package="d" * 32,
     decision="permit",
     policies=("p1", "p2"),
+    reason="limits.quotas[0]",
+    risk=100,
     quota=0,
+    rows=7,
     input=b"in",
     output=b"",
 )
@@ -122,3 +128,30 @@ def test_a_term_has_one_spelling():
             assert not good or character in {'"', "\\"}
         else:
             assert good
+
+
+def test_an_intent_has_the_commitment_of_its_call_and_an_id_of_its_own():
+    intent = made(event="intent", input=b"x")
+    call = made(event="call", input=b"x", output=b"y")
+    assert intent.commit_in == call.commit_in
+    assert intent.commit_out is None
+    assert intent.id == entries.intent_id(ID).hex() != call.id
+    assert intent.id == sha256(b"intent" + ID).hex()[:32]
+    assert entries.decode(entries.encode(intent)) == intent
+
+
+@given(st.data())
+def test_what_is_checked_can_be_read(data):
+    """The quick check of a record says what reading the entry would."""
+    words = st.sampled_from([None, "a", "a b", "1" * 64, "1" * 32, "", 1, True, b"a", "\u00e9"])
+    numbers = st.sampled_from([None, 0, 1, 100, 101, -1, 1 << 53, 1.0, True, "1"])
+    fields = {name: data.draw(words) for name in ("action", "session", "package", "reason")}
+    fields |= {name: data.draw(numbers) for name in ("quota", "risk", "rows")}
+    record = Record(event="refused", actor=US, **fields)
+    try:
+        entries.check(record)
+    except FormatError:
+        with pytest.raises((FormatError, TypeError)):
+            entries.decode(entries.encode(entries.make(record, id=ID, key=KEY, at=AT)))
+    else:
+        entries.decode(entries.encode(entries.make(record, id=ID, key=KEY, at=AT)))

@@ -240,20 +240,26 @@ def test_in_memory():
     "wrong",
     [
         {"actor": "nobody"}, {"action": "a b"}, {"id": b"short"}, {"policies": ("p",) * 65},
-        {"quota": -1}, {"event": "gossip"}, {"decision": "maybe"}, {"purpose": "x" * 257},
+        {"quota": -1}, {"quota": 1 << 53}, {"quota": True}, {"risk": 101}, {"rows": -1},
+        {"rows": 1.0}, {"package": "1" * 64}, {"reason": 'a quote"'}, {"action": "\ud800"},
+        {"actor": None}, {"charter": CharterRef(id="c", version=0)},
+        {"charter": CharterRef(id="c", version=1.0)}, {"policies": ("a b",)}, {"event": "gossip"}, {"decision": "maybe"}, {"purpose": "x" * 257},
     ],
-    ids=lambda wrong: next(iter(wrong)),
+    ids=lambda wrong: ascii(wrong)[:60],
 )  # fmt: skip
 def test_what_no_reader_could_read_is_not_written(lab, folder, wrong):
+    good = {"event": "call", "actor": lab.history.identity}
     with opened(lab, folder) as ledger:
+        ledger.record(Record(**good, charter=CharterRef(id="c", version=1)))
         with pytest.raises(FormatError):
-            ledger.record(Record(**{"event": "call", "actor": lab.history.identity, **wrong}))
-        assert ledger.size == 0
+            ledger.record(Record(**{**good, **wrong}))
+        assert ledger.size == 1
 
 
-def test_a_thread_writes_and_publishes_what_is_noted(lab, folder, monkeypatch):
-    monkeypatch.setattr(ledgers, "PUBLISH_SECONDS", 0.0)
-    with opened(lab, folder, group_seconds=0.001) as ledger:
+@pytest.mark.parametrize("pace", [0, 0.001])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_thread_writes_and_publishes_what_is_noted(lab, folder, pace, shared):
+    with opened(lab, folder, group_seconds=pace, publish_seconds=0, shared=shared) as ledger:
         ledger.note(record(lab))
         wait = threading.Event()
         for _ in range(1000):

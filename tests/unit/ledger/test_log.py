@@ -3,17 +3,17 @@ import sqlite3
 import threading
 
 import pytest
-from ledgers import KEYS, SECONDS, SIGNER, Marks, files_of, log_of, new_store, some
+from ledgers import KEYS, SECONDS, SIGNER, FileMark, Marks, files_of, log_of, new_store, some
 
 from counterseal.errors import CountersealError, FormatError, LedgerBroken, RolledBack
-from counterseal.ledger import log as logs
 from counterseal.ledger import store as stores
 from counterseal.ledger import tree
 from counterseal.ledger.checkpoint import Checkpoint
 from counterseal.ledger.edge import Edge
 from counterseal.ledger.keys import WitnessSigner
-from counterseal.ledger.log import Log, Static, first_rows
+from counterseal.ledger.log import Log
 from counterseal.ledger.store import SqliteStore
+from counterseal.ledger.stored import Static, first_rows
 from counterseal.ledger.tiles import CHECKPOINT, tiles_of
 from counterseal.ledger.verify import verify
 from counterseal.wire import limits
@@ -109,13 +109,15 @@ def test_many_threads_share_transactions(monkeypatch):
 def test_submit_does_not_wait_and_settle_does():
     store = new_store()
     log = Log(store, SIGNER, Marks())
-    assert [log.submit(entry) for entry in some(3)] == [0, 1, 2]
+    told = []
+    for entry in some(3):
+        log.submit(entry, lambda error, index: told.append((error, index)))
     assert log.size == 0
     assert store.under("tail/") == [("tail/" + "0" * 20, b"")]
-    log.settle(2)
-    assert log.size == 3  # they go together
-    with pytest.raises(ValueError):
-        log.settle(4)
+    assert told == []
+    log.settle()
+    assert log.size == 3
+    assert told == [(None, 0), (None, 1), (None, 2)]
 
 
 def test_who_submits_too_much_waits(monkeypatch):
@@ -152,7 +154,7 @@ def test_a_second_writer_is_refused():
 
 def test_two_writers_without_a_lock_stop(monkeypatch):
     """The lock may be lost (a network file system): then what is written twice is noticed."""
-    monkeypatch.setattr(stores.MemoryStore, "lock", lambda self: None)
+    monkeypatch.setattr(stores.MemoryStore, "lock", lambda self, *, wait=0: None)
     store = new_store()
     one, other = (Log(store.again(), SIGNER, Marks()) for _ in range(2))
     one.append_all(some(5))
@@ -335,19 +337,6 @@ class Fused(sqlite3.Connection):
         return self._run("executemany", statement, list(rows))
 
 
-class FileMark(Marks):
-    def __init__(self, path):
-        self.path = path
-
-    def get(self):
-        return Checkpoint.parse(self.path.read_text()) if self.path.exists() else None
-
-    def put(self, checkpoint):
-        part = self.path.with_suffix(".part")
-        part.write_text(checkpoint.text)
-        part.replace(self.path)
-
-
 def live(folder, said):
     """A life of a log: entries and checkpoints, each told to the outside when it is there."""
     store = SqliteStore(folder / "log.db", create=True)
@@ -413,4 +402,4 @@ def test_files_are_all_that_is_needed():
     log = log_of(some(700))
     files = files_of(log.read, 700)
     assert verify(files.__getitem__, KEYS, read=False).checkpoint.size == 700
-    assert logs.TAIL not in "".join(files)
+    assert "tail/" not in "".join(files)

@@ -65,6 +65,17 @@ def test_calls_are_found_once_each(scene):
     assert scene.update().settled == (f"{300:032x}",)
 
 
+@pytest.mark.parametrize("event", ["intent", "refused"])
+def test_what_did_not_come_to_a_call_is_no_call(scene, event):
+    """An intent whose call failed, and a refusal, use up nothing: they may stand there alone."""
+    scene.call(1)
+    scene.entry(1, event="intent")
+    scene.entry(2, event=event)
+    assert scene.update().settled == ()
+    scene.entry(1)
+    assert scene.update().settled == (f"{1:032x}",)
+
+
 def test_the_cosignature_is_over_what_was_seen(scene):
     scene.entry(1, event="session")
     sight = scene.update()

@@ -73,6 +73,8 @@ class Onnx:
         runtime = require("onnxruntime", extra="onnx")
         settings = runtime.SessionOptions()
         settings.log_severity_level = 4  # its errors reach us as exceptions
+        # Its threads would otherwise wait for the next run by turning in circles.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         buffers = [bytes(read(files, path)) for path in locations.values()]
         if locations and not hasattr(settings, "add_external_initializers_from_files_in_memory"):
             raise FormatError(

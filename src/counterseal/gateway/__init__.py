@@ -1,0 +1,1 @@
+"""The gateway: a model by API, under a charter that both sides signed (SPEC 18)."""

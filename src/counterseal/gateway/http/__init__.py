@@ -1,0 +1,1 @@
+"""The gateway's HTTP: the only place that sees Starlette, FastAPI and uvicorn (extra `serve`)."""
