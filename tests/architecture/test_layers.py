@@ -21,6 +21,11 @@ CATCHES_ALL = {
     "exchange/workers.py": "hands what a thread raised to the thread that waits",
     "exchange/transports/https/lanes.py": "hands what a thread raised to the thread that waits",
     "models/formats/transformers.py": "tokenizers raises the bare Exception class for bad input",
+    "gateway/pipeline.py": "whatever a model raises becomes a refusal that says nothing of it",
+    "gateway/desk.py": "whatever a shadow raises is reported: nobody waits for it",
+    "gateway/observer.py": "one bad row is reported, and must not end the watch",
+    "gateway/http/server.py": "what a poll raises is reported; the next one may work",
+    "jobs/workers.py": "the edge of a worker's process: it tells its parent why it ended",
 }
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 PRIVATE_BYTES = {"seeds", "scalar", "pq_seed"}  # methods that hand out private keys in the clear

@@ -30,7 +30,8 @@ print(len(counterseal.__all__))
 MODULES = """
 import counterseal, importlib, pkgutil
 for module in pkgutil.walk_packages(counterseal.__path__, "counterseal."):
-    if not module.name.endswith("__main__"):
+    # What serves HTTP has base classes of Starlette and uvicorn: loaded when a gateway is served.
+    if not module.name.endswith("__main__") and ".gateway.http." not in module.name:
         importlib.import_module(module.name)
 """
 

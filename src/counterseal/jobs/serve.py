@@ -11,12 +11,9 @@ import sys
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from counterseal._extras import require
-from counterseal.crypto.derive import bind
-from counterseal.crypto.digest import sha256
 from counterseal.crypto.tls_authority import Authority
 from counterseal.errors import CharterDenied, CountersealError, FormatError
 from counterseal.gateway import session as tokens
@@ -37,13 +34,13 @@ from counterseal.gateway.vault import Vault
 from counterseal.jobs.agreements import HomeAgreements
 from counterseal.jobs.gateway import gateway_folder, ledger_store, narrower, open_state
 from counterseal.jobs.ledger import open_ledger
+from counterseal.jobs.model_source import ModelSource
 from counterseal.jobs.roots import publish_roots
-from counterseal.models.manifest import content_of
-from counterseal.models.names import walk
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from counterseal.charter.chain import Chain
     from counterseal.gateway.reference import Reference
@@ -58,31 +55,6 @@ __all__ = ["ModelSource", "Plan", "check", "run_worker"]
 GROUP_SECONDS: Final = 0.05
 LEASE: Final = 256
 PUBLISH_SECONDS: Final = 1.0  # or sooner, if the charter says so
-FIRST: Final = "1.0.0"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """`where`: a file or folder, or the URL of an upstream server."""
-
-    name: str
-    number: str
-    where: str
-
-    @classmethod
-    def parse(cls, text: str) -> ModelSource:
-        """NAME=MODEL, or NAME@1.4.0=MODEL. Raises FormatError."""
-        left, equals, where = text.partition("=")
-        name, _, number = left.partition("@")
-        if not equals or not name or not where:
-            raise FormatError(
-                f"{text!a} does not say what is served", hint="write NAME=MODEL or NAME@1.4.0=MODEL"
-            )
-        return cls(name, number or FIRST, where)
-
-    @property
-    def is_upstream(self) -> bool:
-        return "://" in self.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +108,7 @@ def check(plan: Plan, book: CharterBook, *, us: str, at: datetime) -> list[Chain
                         "trained on",
                     )
     for model in plan.models:
-        if not model.is_upstream and not Path(model.where).exists():
-            raise FormatError(f"there is no model {model.where}")
+        model.check()
     return chains
 
 
@@ -200,15 +171,18 @@ def build(
     def changed() -> None:
         shared.bump()
 
-    observer = ThreadObserver(
-        vault,
-        shared,
-        us=by.history.identity,
-        announce=announce,
-        references=_references(plan, vault),
-        report=report,
-    )
-    first = number == 0
+    observer: ThreadObserver | RelayObserver
+    if number == 0:
+        observer = ThreadObserver(
+            vault,
+            shared,
+            us=by.history.identity,
+            announce=announce,
+            references=_references(plan, vault),
+            report=report,
+        )
+    else:
+        observer = RelayObserver(folder / "rows")
     desk = Desk(
         us=by.history.identity,
         vault=vault,
@@ -220,13 +194,13 @@ def build(
         agreements=agreements,
         ledger_of=lambda chain: _ledger(chain, by=by, home=home, plan=plan),
         quotas_of=lambda chain: Quotas(vault, chain.charter, workers=plan.workers, lease=LEASE),
-        observer=observer if first else RelayObserver(folder / "rows"),
+        observer=observer,
         metrics=Metrics(folder / "metrics" if plan.workers > 1 else None, number),
         report=report,
     )
     desk.sync()
     closing: list[Callable[[], None]] = [observer.close]
-    if first and plan.workers > 1:
+    if isinstance(observer, ThreadObserver) and plan.workers > 1:
         closing.insert(0, Listener(folder / "rows", _taker(desk, observer)).close)
     administration = Administration(
         us=by.history.identity,
@@ -267,26 +241,10 @@ def _taker(desk: Desk, observer: ThreadObserver) -> Callable[[str, str, Any], No
 def _registry(plan: Plan, vault: Vault) -> Registry:
     registry = Registry(vault)
     for model in plan.models:
-        digest, backend = _load(model, plan)
+        digest, backend = model.load(trusted=plan.trusted, key_file=plan.upstream_key)
         registry.add(model.name, model.number, digest, backend)
     registry.refresh()
     return registry
-
-
-def _load(model: ModelSource, plan: Plan) -> tuple[str, Any]:
-    """The digest of a model and what answers for it."""
-    if model.is_upstream:
-        from counterseal.gateway.backends import upstream
-
-        # Nobody here has its weights: this names the place, and the version is its owner's word.
-        digest = sha256(bind("upstream model", model.where.encode())).hex()
-        return digest, upstream.connect(model.where, key_file=plan.upstream_key)
-    from counterseal.gateway.backends.loading import load
-    from counterseal.models.inspection import inspect
-
-    files, _ = walk(Path(model.where))
-    inspect(files)  # the digest is of what was looked at
-    return content_of(files), load(files, trusted=plan.trusted)
 
 
 def _references(plan: Plan, vault: Vault) -> dict[str, Reference]:
