@@ -1,4 +1,4 @@
-"""The known answers that chapter 7 of SPEC.md prints are what the program computes."""
+"""The known answers that chapters 7 and 18.2 of SPEC.md print are what the program computes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from counterseal.crypto.derive import bind, derive, derive_from_shares
 from counterseal.crypto.digest import leaf_digest, sha256
 from counterseal.exchange import stanza
 from counterseal.exchange.keys import ContentKey
+from counterseal.gateway.session import named, token_of
 from counterseal.models.manifest import FileEntry, Manifest, ManifestDocument
 from counterseal.trust import keyid
 
@@ -68,6 +69,8 @@ VALUES = {  # computed when asked: a wrong one fails its own test only
     "content digest": content,
     "key id in words": lambda: keyid.words(KEY_ID),
     "key id in digits": lambda: keyid.digits(KEY_ID),
+    "token": lambda: token_of(K, ID, "c0" * 16, b"\xd1" * 32),
+    "session in a ledger": lambda: named(ID.hex()),
     "sealed(16384)": lambda: f"sealed(16384) = {sealed_bytes(16384):,}",
     "sealed(1048576)": lambda: f"sealed(1048576) = {sealed_bytes(1048576):,}",
 }
