@@ -7,11 +7,15 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from counterseal.cli.settings import Group, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -104,11 +108,95 @@ def transfer(
     _print(raw, transfer_report.markdown(raw), output)
 
 
+@bench.command("charter")
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="full", show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), help="Turns kept.  [default: 9; quick: 2]")
+@click.option("--output", type=click.Path(path_type=Path), help="Keep the raw result as JSON.")
+def charter(*, profile: str, runs: int | None, output: Path | None) -> None:
+    """Decide under 1 to 10,000 charters, and prove what a new version changes."""
+    from counterseal.bench import charter as scenarios
+    from counterseal.bench import charter_report
+
+    chosen = scenarios.PROFILES[profile]
+    chosen = dataclasses.replace(chosen, runs=runs or chosen.runs)
+    raw = scenarios.run(chosen, say=_say)
+    _print(raw, charter_report.markdown(raw), output)
+
+
+@bench.command("ledger")
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="full", show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), help="Turns kept.  [default: 7; quick: 2]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(gettempdir()),
+    help="Where to work: on the disk that is meant.  [default: the system's temporary folder]",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Keep the raw result as JSON.")
+def ledger(*, profile: str, runs: int | None, folder: Path, output: Path | None) -> None:
+    """Durable entries beside SQLite alone, and verification beside Go's."""
+    from counterseal.bench import ledger as scenarios
+    from counterseal.bench import ledger_report
+
+    chosen = scenarios.PROFILES[profile]
+    chosen = dataclasses.replace(chosen, runs=runs or chosen.runs)
+    raw = scenarios.run(chosen, folder=folder, say=_say)
+    _print(raw, ledger_report.markdown(raw), output)
+
+
+@bench.command("gateway")
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="full", show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), help="Turns kept.  [default: 5; quick: 2]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(gettempdir()),
+    help="Where to work: on the disk that is meant.  [default: the system's temporary folder]",
+)
+@click.option(
+    "--mlserver",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="PYTHON",
+    help="A Python that has mlserver and mlserver-sklearn, to compare with.",
+)
+@click.option(
+    "--postgres",
+    metavar="URL",
+    envvar="COUNTERSEAL_BENCH_POSTGRES",
+    help="A server where a database may be made and dropped: two nodes are measured, too.  "
+    "[env: COUNTERSEAL_BENCH_POSTGRES]",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Keep the raw result as JSON.")
+def gateway(
+    *,
+    profile: str,
+    runs: int | None,
+    folder: Path,
+    mlserver: Path | None,
+    postgres: str | None,
+    output: Path | None,
+) -> None:
+    """Governed calls beside the same server without governance, and beside MLServer."""
+    from counterseal.bench import gateway as scenarios
+    from counterseal.bench import gateway_report
+
+    chosen = scenarios.PROFILES[profile]
+    chosen = dataclasses.replace(chosen, runs=runs or chosen.runs)
+    raw = scenarios.run(chosen, folder=folder, mlserver=mlserver, postgres=postgres, say=_say)
+    _print(raw, gateway_report.markdown(raw), output)
+
+
 @bench.command("report")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def show(file: Path) -> None:
+@click.option(
+    "--into",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="DOCUMENT",
+    help="Put it there, between the lines <!-- FILE's name --> and <!-- end -->.",
+)
+def show(file: Path, into: Path | None) -> None:
     """Print a kept raw result as Markdown."""
-    from counterseal.bench import handshake, handshake_report, report, transfer, transfer_report
+    from counterseal.bench import report
     from counterseal.errors import FormatError
 
     try:
@@ -117,12 +205,41 @@ def show(file: Path) -> None:
         raise FormatError(f'"{file}" is not JSON: {error}') from None
     if not isinstance(raw, dict):
         raise FormatError(f'"{file}" is not a result of counterseal bench')
-    reports = {
+    text = _reports().get(str(raw.get("format")), report.markdown)(raw)
+    if into is None:
+        click.echo(text, nl=False)
+        return
+    place = rf"(<!-- {re.escape(file.name)} -->\n).*?(<!-- end -->)"
+    document, count = re.subn(
+        place, lambda found: f"{found[1]}\n{text}\n{found[2]}", into.read_text(), flags=re.DOTALL
+    )
+    if count != 1:
+        raise FormatError(f'"{into}" has not one place for {file.name}')
+    into.write_text(document)
+
+
+def _reports() -> dict[str, Callable[[dict[str, Any]], str]]:
+    """By the format of a raw result."""
+    from counterseal.bench import (
+        charter,
+        charter_report,
+        gateway,
+        gateway_report,
+        handshake,
+        handshake_report,
+        ledger,
+        ledger_report,
+        transfer,
+        transfer_report,
+    )
+
+    return {
+        charter.FORMAT: charter_report.markdown,
+        gateway.FORMAT: gateway_report.markdown,
         handshake.FORMAT: handshake_report.markdown,
+        ledger.FORMAT: ledger_report.markdown,
         transfer.FORMAT: transfer_report.markdown,
     }
-    known = str(raw.get("format"))
-    click.echo(reports.get(known, report.markdown)(raw), nl=False)
 
 
 def _print(raw: dict[str, Any], report: str, output: Path | None) -> None:

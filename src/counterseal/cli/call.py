@@ -62,6 +62,8 @@ def command(
             facts = {"model": answer.model, "version": answer.version, "record": answer.record}
     if output is not None:
         _keep(output, outputs)
+        emit({**facts, "path": str(output)}, str(output))
+        return
     shown = {key: _plain(value) for key, value in outputs.items()}
     emit({**facts, "outputs": shown}, _text(shown))
 
@@ -97,6 +99,8 @@ def _keep(path: Path, outputs: dict[str, Any]) -> None:
 def _plain(array: Any) -> Any:
     if array.dtype.kind in "OS":
         return [one.decode("utf-8", "replace") for one in array.ravel().tolist()]
+    if array.dtype.kind == "f" and array.dtype.itemsize < 8:
+        array = array.astype("U32").astype("f8")  # 0.034, and not the digits behind it
     return array.tolist()
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from counterseal.cli.journal import journal
 from counterseal.cli.output import count_text, emit, say, table
 from counterseal.cli.settings import (
     Group,
     check_folder_exists,
     check_output_exists,
     identity_option,
+    passphrase_option,
     settings,
 )
 from counterseal.errors import CountersealError
@@ -165,8 +167,12 @@ def prove(name: str, index: int, output: str | None, as_name: str | None) -> Non
 @click.argument("name")
 @click.argument("folder", type=click.Path())
 @identity_option
-def export(name: str, folder: str, as_name: str | None) -> None:
-    """Write a ledger of ours as files, for a partner or a web server (c2sp.org/tlog-tiles)."""
+@passphrase_option
+def export(name: str, folder: str, as_name: str | None, passphrase_file: str | None) -> None:
+    """Write a ledger of ours as files, for a partner or a web server (c2sp.org/tlog-tiles).
+
+    It needs no keys. With the passphrase, that it was done is written into `main`.
+    """
     from counterseal.jobs import ledger as jobs
 
     check_folder_exists(folder)
@@ -175,6 +181,9 @@ def export(name: str, folder: str, as_name: str | None) -> None:
         facts = jobs.export(fetch, Path(folder), owner=history)
     emit({**_facts(facts), "output": folder}, folder)
     say(f"{facts.entries} entries; a partner verifies them: counterseal ledger verify {folder}")
+    if passphrase_file is not None:
+        identity = settings().identity(as_name, passphrase_file)
+        journal(identity).key("ledger", event="export", reason=facts.origin, key=facts.root)
 
 
 @contextmanager
