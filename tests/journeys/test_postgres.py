@@ -445,3 +445,26 @@ def test_a_server_on_another_host_has_to_prove_who_it_is(state_of, monkeypatch):
     assert parse("postgresql:///db")["sslmode"] == "verify-full"
     monkeypatch.setenv("PGSSLMODE", "disable")
     assert "sslmode" not in parse("postgresql:///db")
+
+
+def test_a_server_that_stands_still_is_not_waited_for(cluster):
+    state = PostgresState(cluster.create())
+    watch = state.watch(lambda: None, lease_seconds=1.0)
+    try:
+        state.change(ONE, "cell", lambda _: (b"kept", None))
+        with cluster.frozen():
+            asked = time.monotonic()
+            with pytest.raises(CountersealError):
+                state.change(ONE, "cell", lambda _: (b"lost", None))
+            assert time.monotonic() - asked < 10  # and not for ever
+            assert not watch.alive(time.monotonic())
+            with pytest.raises(CountersealError):  # nor again
+                state.get(ONE, "cell")
+        deadline = time.monotonic() + 30
+        while not watch.alive(time.monotonic()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert state.get(ONE, "cell") in {b"kept", b"lost"}
+    finally:
+        watch.close()
+        state.close()

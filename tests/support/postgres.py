@@ -10,10 +10,12 @@ The server refuses to run as root: then it runs as the user `postgres`, who owns
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -96,6 +98,20 @@ class Cluster:
             self._process.send_signal(3)  # SIGQUIT: an immediate shutdown
             self._process.wait()
             self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """It neither answers nor goes away, as a machine that hangs: every process of it."""
+        parent = self._process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        everybody = [parent, *map(int, children)]
+        for one in everybody:
+            os.kill(one, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for one in everybody:
+                os.kill(one, signal.SIGCONT)
 
     def create(self):
         """The URL of a new database."""

@@ -188,7 +188,8 @@ def _listening(host: str, port: int, listen: str) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise CountersealError(
-            f"cannot listen on {listen}: {(error.strerror or str(error)).lower()}",
+            f"cannot listen on {listen}: "
+            + (os.strerror(error.errno) if error.errno else str(error)).lower(),
             hint="--listen HOST:PORT with a free port",
         ) from None
 

@@ -181,7 +181,8 @@ def verify(url: str, charter: str, as_name: str | None, passphrase_file: str | N
             }
         ),
     )
-    say("all of it verifies, and goes on from what we saw before; cosigned")
+    end = "cosigned" if found.cosigned else "not cosigned, for it went on meanwhile: try again"
+    say(f"all of it verifies, and goes on from what we saw before; {end}")
 
 
 def _facts(opened: Opened) -> dict[str, Any]:

@@ -6,9 +6,10 @@ What is named twice has to be named the same: a header and a body that differ ar
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable  # noqa: TC003 - msgspec reads it
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from counterseal.gateway.work import Draft
 
 __all__ = ["Answer", "Arrival", "one_model", "one_purpose", "record_id"]
+
+_PURPOSE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:/#._-]{0,199}\Z")  # a charter's PurposeCode
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -67,7 +70,10 @@ def one_purpose(header: str | None, body: str | None) -> str | None:
     """Declared once, or twice the same."""
     if header is not None and body is not None and header != body:
         raise PurposeMismatch("the request declares two purposes, in its header and its body")
-    return header or body
+    said = header or body
+    if said is not None and not _PURPOSE.match(said):  # no ledger could say what was refused
+        raise FormatError("a purpose is 1 to 200 of A-Z a-z 0-9 : / # . _ -")
+    return said
 
 
 def one_model(path: str | None, body: str | None) -> str:

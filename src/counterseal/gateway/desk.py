@@ -9,6 +9,7 @@ ended) allows nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -40,11 +41,13 @@ if TYPE_CHECKING:
     from counterseal.gateway.vault import Vault
     from counterseal.gateway.work import Work
     from counterseal.ledger.ledger import Ledger, Receipt
+    from counterseal.ledger.log import Done
     from counterseal.trust.history import History
 
 __all__ = ["Agreements", "Desk", "Observer"]
 
 _NOISE: Final = laplace(os.urandom)
+_ANEW: Final = -2  # no epoch: everything is to be read again
 REFUSALS_A_SECOND: Final = 50  # written down for each charter, worker and second; then counted
 
 
@@ -55,8 +58,11 @@ class Agreements(Protocol):
         """Whether anything was written since the last `read`. Cheap."""
         ...
 
-    def read(self) -> tuple[Mapping[str, Chain], Mapping[str, History]]:
-        """The chains that are served, by id, and all pinned histories, by identity."""
+    def read(
+        self,
+    ) -> tuple[Mapping[str, Chain | CountersealError], Mapping[str, History]]:
+        """The chains that are served, by id, or why one cannot be; and all pinned histories, by
+        identity."""
         ...
 
 
@@ -100,6 +106,7 @@ class Desk:
     partners: Mapping[str, History] = field(default_factory=dict)
     revoked: Revoked = field(default_factory=lambda: Revoked({}))
     _epoch: int = -1
+    _failed: int = -1  # the epoch whose failure was reported
     _quiet: dict[str, _Quiet] = field(default_factory=dict)
 
     def sync(self) -> None:
@@ -111,33 +118,66 @@ class Desk:
             )
         epoch = self.shared.epoch
         if epoch != self._epoch:
-            self.refresh()
+            try:
+                self.refresh()
+            except CountersealError as error:
+                if self._epoch == -1:  # it has not even begun
+                    raise
+                self._report_once(epoch, error)  # why is not for everybody
+                raise CutOffError("the gateway cannot say what is allowed") from error
             self._epoch = epoch  # last: after a failure the next request tries again
 
     def poll(self) -> None:
         """Once in a while, for changes that nobody announced."""
-        if self.agreements.changed():
+        if self.agreements.changed() or not all(
+            one.ledger.alive for one in tuple(self.served.values())
+        ):
             self.shared.bump()
 
     def refresh(self) -> None:
-        """Read everything again that is not the same as before."""
+        """Read everything again that is not the same as before.
+
+        A charter that cannot be served any more does not end the others.
+        """
         self.sessions.forget()
         self.registry.refresh()
         self.revoked = Revoked.of(revocations(self.vault))
         chains, self.partners = self.agreements.read()
+        failed: dict[str, CountersealError] = {}
         for identifier, chain in chains.items():
-            held = self.served.get(identifier)
-            if held is not None and held.chain is chain:
-                held.reread(self.vault)
-                continue
-            ledger = self.ledger_of(chain) if held is None else held.ledger
-            if held is not None:
-                held.quotas.close()  # its leases go back; the counters are the charter's
-            self.served[identifier] = Served.of(
-                chain, vault=self.vault, quotas=self.quotas_of(chain), ledger=ledger
-            )
-        for identifier in self.served.keys() - chains.keys():
+            try:
+                if isinstance(chain, CountersealError):
+                    raise chain
+                self._take(identifier, chain)
+            except CountersealError as error:
+                failed[identifier] = error
+        for identifier in self.served.keys() - (chains.keys() - failed.keys()):
             self._drop(identifier)
+        for why in failed.values():
+            if not self.served:
+                raise why
+            self.report(why)
+
+    def _take(self, identifier: str, chain: Chain) -> None:
+        held = self.served.get(identifier)
+        if held is not None and not held.ledger.alive:
+            with contextlib.suppress(CountersealError):  # what it could not write it said already
+                self._drop(identifier)
+            held = None
+        if held is not None and held.chain is chain:
+            held.reread(self.vault)
+            return
+        ledger = self.ledger_of(chain) if held is None else held.ledger
+        if held is not None:
+            held.quotas.close()  # its leases go back; the counters are the charter's
+        self.served[identifier] = Served.of(
+            chain, vault=self.vault, quotas=self.quotas_of(chain), ledger=ledger
+        )
+
+    def _report_once(self, epoch: int, error: CountersealError) -> None:
+        if epoch != self._failed:
+            self._failed = epoch
+            self.report(error)
 
     def meet(
         self, token: str | None, certificate: str | None, *, at: datetime
@@ -148,10 +188,18 @@ class Desk:
         served = self.served.get(held.record.charter or "")
         if served is None:
             raise CharterDenied("this session calls no model here")
+        if not served.ledger.alive:
+            served = self._reopen(served)
         return held, served
 
+    def _reopen(self, served: Served) -> Served:
+        """Its ledger could not write: a disk was full, the database was away. Begin again."""
+        self._epoch = _ANEW  # should this fail, the next request tries again
+        self.sync()
+        return self._now(served)
+
     def check(self, held: Held, served: Served, *, at: datetime) -> None:
-        """Whether session and charter still count; again between the pieces of a stream."""
+        """Whether session and charter still count."""
         self.sync()
         self.revoked.check(
             session=held.record.id,
@@ -159,7 +207,24 @@ class Desk:
             partner=held.record.identity,
         )
         self.check_pinned(held)
+        served = self._now(served)
         served.check_active(at)
+
+    def check_running(
+        self, held: Held, served: Served, offer: Offer | None, *, at: datetime
+    ) -> None:
+        """The same between the pieces of a stream: its model and its rung may be others by now."""
+        self.check(held, served, at=at)
+        if offer is not None:
+            self.revoked.check_model(offer)
+        self.check_rung(self._now(served))
+
+    def _now(self, served: Served) -> Served:
+        """As it stands now: a request keeps what it began under, also when that was amended."""
+        found = self.served.get(served.charter.id)
+        if found is None:
+            raise CharterDenied("nothing is served under this charter any more")
+        return found
 
     def check_pinned(self, held: Held) -> None:
         history = self.partners.get(held.record.identity)
@@ -208,9 +273,23 @@ class Desk:
         def done(error: CountersealError | None, _index: int | None) -> None:
             loop.call_soon_threadsafe(_settle, written, error)
 
-        receipt = served.ledger.note(record, done)
-        await written
+        receipt = self.note(served, record, done)
+        try:
+            await written
+        except CountersealError as error:
+            raise self._unwritten(error) from error
         return receipt
+
+    def note(self, served: Served, record: Record, done: Done | None = None) -> Receipt:
+        """Write a record down soon. What cannot be written down does not happen."""
+        try:
+            return served.ledger.note(record, done)
+        except CountersealError as error:
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: CountersealError) -> CutOffError:
+        self._report_once(self._epoch, error)
+        return CutOffError("the gateway cannot write its ledger", hint="try again soon")
 
     def refused(self, served: Served, said: Refusal, record: Record) -> None:
         """Write a refusal down. A flood of them is counted: it must not fill the disk."""
@@ -219,12 +298,12 @@ class Desk:
         if second != quiet.second:
             skipped, quiet.second, quiet.written, quiet.skipped = quiet.skipped, second, 0, 0
             if skipped:
-                served.ledger.note(_summary(record, skipped))
+                self._note_refusal(served, _summary(record, skipped))
         if quiet.written >= REFUSALS_A_SECOND:
             quiet.skipped += 1
         else:
             quiet.written += 1
-            served.ledger.note(record)
+            self._note_refusal(served, record)
         self.metrics.refused(served, said)
         if said.status == 400 and served.charter.monitoring.ladder:
             self.observer.probe(served)
@@ -244,6 +323,10 @@ class Desk:
                     session=held.digest,
                 )
             )
+
+    def _note_refusal(self, served: Served, record: Record) -> None:
+        with contextlib.suppress(CutOffError):  # refused it is, also if nobody can write that down
+            self.note(served, record)
 
     def observe(self, served: Served, offer: Offer, rows: Any) -> None:
         if rows is not None and served.charter.monitoring.detectors:
@@ -275,8 +358,10 @@ class Desk:
 
     def _drop(self, identifier: str) -> None:
         gone = self.served.pop(identifier)
-        gone.quotas.close()
-        gone.ledger.close()
+        try:
+            gone.quotas.close()
+        finally:
+            gone.ledger.close()
 
 
 def _settle(future: asyncio.Future[None], error: CountersealError | None) -> None:

@@ -97,14 +97,16 @@ class ThreadObserver:
     def _look_at_all(self) -> None:
         """What came since the last time, the rows for one model together: that is much cheaper,
         and an attack is no shorter for it."""
-        rows: dict[tuple[str, str], tuple[Served, list[Any]]] = {}
+        rows: dict[tuple[str, str, Any], tuple[Served, list[Any]]] = {}
         count = 0
         while count < WAITING and not self._waiting.empty():
             served, model, some = self._waiting.get_nowait()
             count += 1
-            place = rows.setdefault((served.charter.id, model), (served, []))
+            # Rows of another shape fail alone: they must not hide those that came with them.
+            shape = None if some is None else some.shape[1:]
+            place = rows.setdefault((served.charter.id, model, shape), (served, []))
             place[1].append(some)
-        for (_, model), (served, parts) in rows.items():
+        for (_, model, _), (served, parts) in rows.items():
             try:
                 self._look(served, model, parts)
             except Exception as error:  # noqa: BLE001 - one bad row must not end the watch

@@ -86,7 +86,7 @@ class Office:
     def _read(self, body: bytes, at: datetime) -> SessionRequest:
         identity = tokens.claimed(body)
         ours = identity == self._us.identity
-        known = self._us if ours else self.desk.partners.get(identity)
+        known = self.desk.partners.get(identity)  # ours is there, too, as it stands now
         try:
             request = tokens.read_request(
                 body,
@@ -166,6 +166,7 @@ class Office:
         if held.record.side == "owner":
             if held.record.identity != self._us.identity:
                 raise TrustError("this is not the owner's session")
+            desk.check_pinned(held)
             return Visitor(held, None)
         served = desk.served.get(held.record.charter or "")
         if served is None:

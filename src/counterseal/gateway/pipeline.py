@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 from counterseal.charter.request import Request, Usage
 from counterseal.errors import CharterDenied, CountersealError, ReplayedMessage
 from counterseal.gateway.arrival import Answer, Arrival, one_model, one_purpose, record_id
-from counterseal.gateway.refusals import RateExceeded, Refusal, denied, refusal
+from counterseal.gateway.refusals import (
+    ModelFailedError,
+    RateExceeded,
+    Refusal,
+    denied,
+    is_inside,
+    refusal,
+)
 from counterseal.ledger.entry import Record
 
 if TYPE_CHECKING:
@@ -79,6 +86,8 @@ class Pipeline:
         try:
             held, served = desk.meet(arrival.token, arrival.certificate, at=at)
         except CountersealError as error:
+            if is_inside(error):
+                desk.report(error)
             said = refusal(error, at=at)
             desk.metrics.refused(None, said)
             return _refused(said, None)
@@ -91,7 +100,7 @@ class Pipeline:
             answer = self._refuse(case, stop.error, stop.policy, stop.wait)
         except Exception as error:  # noqa: BLE001 - a backend may raise anything; nothing goes out
             desk.report(error)
-            answer = self._refuse(case, CountersealError("the model failed"), None)
+            answer = self._refuse(case, ModelFailedError("the model failed"), None)
         except BaseException:  # cut off: what was taken goes back, whatever becomes of the process
             self._give_back(case)
             raise
@@ -145,7 +154,8 @@ class Pipeline:
                 while (
                     piece := await loop.run_in_executor(self._pool, next, source, None)
                 ) is not None:
-                    self._desk.check(case.held, case.served, at=self._desk.clock.now())
+                    now = self._desk.clock.now()
+                    self._desk.check_running(case.held, case.served, case.offer, at=now)
                     sent += piece.data
                     if piece.actual is not None:
                         self._settle(case, piece.actual)
@@ -156,7 +166,7 @@ class Pipeline:
                 yield self._cut_off(case, error, work, sent)
             except Exception as error:  # noqa: BLE001 - as in `call`
                 self._desk.report(error)
-                yield self._cut_off(case, CountersealError("the model failed"), work, sent)
+                yield self._cut_off(case, ModelFailedError("the model failed"), work, sent)
             except BaseException:  # nobody listens any more
                 self._cut_short(case, work, sent)
                 raise
@@ -257,7 +267,7 @@ class Pipeline:
         case.written = True
         if case.served.charter.audit.durability == "strict":
             return await self._desk.write(case.served, record)
-        return case.served.ledger.note(record)
+        return self._desk.note(case.served, record)
 
     def _record(self, case: _Case, event: Any, output: bytes | None = None) -> Record:
         held, reservation = case.held, case.reservation
@@ -284,6 +294,8 @@ class Pipeline:
     def _refuse(
         self, case: _Case, error: CountersealError, policy: str | None, wait: float | None = None
     ) -> Answer:
+        if is_inside(error):
+            self._desk.report(error)
         said = refusal(error, policy=policy, at=case.at, headers=self._quota_headers(case))
         self._give_back(case)
         if wait is not None:

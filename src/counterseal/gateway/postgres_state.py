@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from counterseal._extras import require
 from counterseal.errors import CountersealError
 from counterseal.gateway.state import NO_CHARTER, check_names
-from counterseal.ledger.postgres import Database, lock_number
+from counterseal.ledger.postgres import Database, abort, lock_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +160,7 @@ class PostgresWatch:
             raise
         self._thread = threading.Thread(target=self._watch, name="epoch watch", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._guard, name="epoch guard", daemon=True).start()
 
     def alive(self, now: float) -> bool:
         """Whether what was bumped until `lease_seconds` before `now` is known here."""
@@ -171,6 +172,14 @@ class PostgresWatch:
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
         self._thread.join(2 * self._lease)
+
+    def _guard(self) -> None:
+        """When the lease has ended, nobody waits any longer for a server that does not answer."""
+        while not self._ended.wait(self._lease / 8):
+            if not self.alive(time.monotonic()):
+                self._database.cut()
+                if self._connection is not None:
+                    abort(self._connection)
 
     def _watch(self) -> None:
         try:
@@ -217,6 +226,8 @@ class PostgresWatch:
         self._epoch = epoch
         if not self._ended.is_set():
             self._renewed = asked
+            if self.alive(time.monotonic()):
+                self._database.resume()
 
     def _close_wake(self) -> None:
         self._woken.close()

@@ -35,6 +35,7 @@ __all__ = [
     "PROBLEM",
     "PROBLEM_BYTES",
     "CutOffError",
+    "ModelFailedError",
     "NotServedError",
     "Problem",
     "RateExceeded",
@@ -42,12 +43,14 @@ __all__ = [
     "TooLarge",
     "denied",
     "from_problem",
+    "is_inside",
     "refusal",
 ]
 
 PROBLEM: Final = "application/problem+json"
 PROBLEM_BYTES: Final = 16 * 1024
 _URN: Final = "urn:counterseal:problem:"
+_QUOTA: Final = "charter_quota"
 
 
 class RateExceeded(QuotaExceeded):
@@ -64,6 +67,10 @@ class NotServedError(CountersealError):
 
 class CutOffError(CountersealError):
     """The gateway cannot say whether this is still allowed, and so it is not."""
+
+
+class ModelFailedError(CountersealError):
+    """What went wrong inside is the owner's to know."""
 
 
 # The class, the status, OpenAI's `type`. The first that fits, by the class's ancestors.
@@ -139,7 +146,7 @@ class Refusal:
         """The hint travels in the message: their clients show nothing else."""
         hint = "" if self.hint is None else f" ({self.hint})"
         kind = _STATUS.get(self.kind, _STATUS["CountersealError"])[1]
-        code = "charter_quota" if self.status == 429 else self.kind
+        code = _QUOTA if self.status == 429 else self.kind
         error = _OpenAiError(self.message + hint, kind, self.policy, code)
         return msgspec.json.encode(_OpenAi(error))
 
@@ -171,16 +178,22 @@ def refusal(
     elif name == "CutOffError":
         after = 1
     said = next(one for one in names if hasattr(errors, one) or one in _HERE)
+    inside = is_inside(error)
     return Refusal(
         kind=said,
         status=_STATUS[name][0],
-        message=error.message,
-        hint=error.hint,
+        message="the gateway failed" if inside else error.message,
+        hint=None if inside else error.hint,
         policy=policy,
         retry_at=retry_at,
         retry_after=after,
         headers=headers or {},
     )
+
+
+def is_inside(error: CountersealError) -> bool:
+    """Whether it tells of disks and databases, which are nobody's business outside."""
+    return type(error) is CountersealError
 
 
 def denied(decision: Decision) -> tuple[CharterDenied, str]:
@@ -195,10 +208,7 @@ def denied(decision: Decision) -> tuple[CharterDenied, str]:
 
 def from_problem(status: int, document: bytes) -> CountersealError:
     """What a client raises. The words come from outside: they are cut and cleaned."""
-    try:
-        said = msgspec.json.decode(document[:PROBLEM_BYTES], type=Problem)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        said = Problem()
+    said = _said(document[:PROBLEM_BYTES])
     policy = f" [{_clean(said.policy)}]" if said.policy else ""
     message = f"the gateway says: {_clean(said.title) or f'no ({status})'}{policy}"
     hint = _clean(said.detail or "") or None
@@ -212,6 +222,22 @@ def from_problem(status: int, document: bytes) -> CountersealError:
     if name in _SAID:
         return _SAID[name](message, hint=hint)
     return errors.Aborted(message, party="gateway", check=f"HTTP status {status}", hint=hint)
+
+
+def _said(document: bytes) -> Problem:
+    """In either form."""
+    for form in (Problem, _OpenAi):
+        try:
+            said = msgspec.json.decode(document, type=form)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            continue
+        if isinstance(said, Problem):
+            if said.title:
+                return said
+        elif isinstance(said, _OpenAi):
+            kind = "QuotaExceeded" if said.error.code == _QUOTA else said.error.code
+            return Problem(_URN + kind, said.error.message, policy=said.error.param)
+    return Problem()
 
 
 # What a gateway may say; it has no say about signatures or ledgers that we check ourselves.

@@ -15,7 +15,7 @@ import msgspec
 
 from counterseal.charter.versions import Version, VersionRule, version
 from counterseal.errors import FormatError, TamperError
-from counterseal.gateway.backends.seam import ChatModel, Predictor, TextModel
+from counterseal.gateway.backends.seam import ChatModel, PartialPredictor, Predictor, TextModel
 from counterseal.gateway.refusals import NotServedError
 from counterseal.gateway.state import NO_CHARTER
 from counterseal.wire import canonical, limits
@@ -80,12 +80,14 @@ class Offer:
     digest: str
     backend: Any
     takes: frozenset[Kind]
+    partial: bool  # whether it can leave out what nobody asked for
 
     @classmethod
     def of(cls, model: str, number: Version, digest: str, backend: Any) -> Offer:
         kinds: dict[Kind, Any] = {"tensors": Predictor, "texts": TextModel, "chat": ChatModel}
         takes = frozenset(name for name, kind in kinds.items() if isinstance(backend, kind))
-        return cls(model, ".".join(map(str, number)), number, digest, backend, takes)
+        partial = isinstance(backend, PartialPredictor)
+        return cls(model, ".".join(map(str, number)), number, digest, backend, takes, partial)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ waits: what cannot be sent is dropped and counted, as by the observer itself.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -36,11 +37,17 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shape: tuple[int, ...]
 
 
+def _short(path: Path) -> str:
+    """A name for the socket that fits: the address of one has 107 bytes, a home may have more."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{folder}/{path.name}"  # open as long as the process
+
+
 class RelayObserver:
     """In every worker but the first."""
 
     def __init__(self, path: Path) -> None:
-        self._path = str(path)
+        self._path = _short(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self.dropped = 0
@@ -80,7 +87,7 @@ class Listener:
             path.unlink()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._socket.bind(str(path))
+        self._socket.bind(_short(path))
         path.chmod(0o600)
         self._take = take
         self._thread = threading.Thread(target=self._run, name="rows", daemon=True)

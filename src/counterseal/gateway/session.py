@@ -26,7 +26,7 @@ from counterseal.crypto.digest import equal, sha256
 from counterseal.errors import BadSignature, FormatError, SessionExpired, TrustError
 from counterseal.trust import signed
 from counterseal.wire import canonical, limits
-from counterseal.wire.canonical import Hex32, Message, Timestamp
+from counterseal.wire.canonical import Hex32, Message, PrivateMessage, Timestamp
 from counterseal.wire.dsse import Envelope
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class SessionRequest(Message, frozen=True):
     at: Timestamp
 
 
-class SessionGrant(Message, frozen=True):
+class SessionGrant(PrivateMessage, frozen=True):
     """What comes back, over TLS. `certificate`: PEM, with the authority's."""
 
     kind: Literal["session-grant"]
@@ -219,7 +219,7 @@ def session_of(token: str) -> tuple[bytes, str | None]:
     if not token.startswith(_PREFIX) or len(parts) != 3 or len(token) > _TOKEN_LETTERS:
         raise no_session()
     try:
-        session, place = (base64.b64decode(f"{part}==", b"-_", True) for part in parts[:2])
+        session, place = (_bytes(part) for part in parts[:2])
     except (binascii.Error, ValueError):
         raise no_session() from None
     if len(session) != ID_BYTES or len(place) not in {0, ID_BYTES}:
@@ -248,3 +248,7 @@ def no_session() -> SessionExpired:
 
 def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)

@@ -124,10 +124,11 @@ class _TensorWork:
 
     @property
     def rows(self) -> Any:
-        return self.request.inputs[0].array
+        # Of the model's first input, not of the request's: its order is the partner's to choose.
+        return self.arrays[self.offer.backend.inputs[0].name]
 
     def run(self, controls: Controls) -> Body:
-        self.answered = answered = self.offer.backend.predict(self.arrays)
+        self.answered = answered = self._ask()
         left = outputs.control(
             answered, controls.terms, tightened=controls.tightened, noise=controls.noise
         )
@@ -142,6 +143,15 @@ class _TensorWork:
             return Body(data, _CONTENT_JSON)
         length = (b"inference-header-content-length", b"%d" % head)
         return Body(data, ((b"content-type", _CONTENT_BINARY), length))
+
+    def _ask(self) -> dict[str, Any]:
+        backend = self.offer.backend
+        answered: dict[str, Any] = (
+            backend.predict_some(self.arrays, [one.name for one in self.wanted])
+            if self.offer.partial
+            else backend.predict(self.arrays)
+        )
+        return answered
 
     def stream(self, controls: Controls) -> Iterator[Body]:
         yield self.run(controls)

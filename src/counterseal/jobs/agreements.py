@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from counterseal.charter.chain import Chain, ChainDocument
 from counterseal.crypto.digest import sha256
-from counterseal.errors import RolledBack
+from counterseal.errors import CountersealError, RolledBack
 from counterseal.jobs.charters import parties_of
+from counterseal.trust.card import CardDocument
+from counterseal.trust.history import History
 from counterseal.trust.partner import PartnerBook
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from counterseal.charter.document import Charter
     from counterseal.gateway.vault import Vault
-    from counterseal.trust.history import History
     from counterseal.trust.store import Store
 
 __all__ = ["HomeAgreements"]
@@ -41,7 +42,10 @@ class HomeAgreements:
         identifiers: Sequence[str],
         *,
         narrower: Callable[[Charter, Charter], bool],
+        card: Callable[[], bytes] | None = None,
     ) -> None:
+        """`card`: ours as it stands now: revoked or replaced, it is for us as for others."""
+        self._card = card
         self._us, self._store, self._vault = us, store.another(), vault
         self._identifiers, self._narrower = identifiers, narrower
         self._guard = threading.Lock()
@@ -54,17 +58,26 @@ class HomeAgreements:
         with self._guard:
             return self._digest() != self._seen
 
-    def read(self) -> tuple[Mapping[str, Chain], Mapping[str, History]]:
+    def read(self) -> tuple[Mapping[str, Chain | CountersealError], Mapping[str, History]]:
         with self._guard:
             seen = self._digest()
             cards = self._cards_digest()
             if cards != self._cards:
+                if self._card is not None:
+                    document = CardDocument.parse(self._card())
+                    self._us = History.verify(document, pinned=self._us)
                 self._parties = parties_of(self._us, PartnerBook(self._store))
                 self._cards = cards
                 self._chains.clear()  # a card that was revoked signs nothing any more
-            found = {one: self._chain(one) for one in self._identifiers}
+            found = {one: self._chain_or_why(one) for one in self._identifiers}
             self._seen = seen
             return {key: chain for key, chain in found.items() if chain is not None}, self._parties
+
+    def _chain_or_why(self, identifier: str) -> Chain | CountersealError | None:
+        try:
+            return self._chain(identifier)
+        except CountersealError as error:  # a revoked card ends what it signed, and nothing else
+            return error
 
     def _chain(self, identifier: str) -> Chain | None:
         if self._vault.is_shredded(identifier):
@@ -114,4 +127,5 @@ class HomeAgreements:
         return sha256(*parts)
 
     def _cards_digest(self) -> bytes:
-        return sha256(*(sha256(data) for _, data in self._store.items("partner")))
+        ours = b"" if self._card is None else self._card()
+        return sha256(ours, *(sha256(data) for _, data in self._store.items("partner")))

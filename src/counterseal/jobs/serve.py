@@ -36,6 +36,8 @@ from counterseal.jobs.gateway import gateway_folder, ledger_store, narrower, ope
 from counterseal.jobs.ledger import open_ledger
 from counterseal.jobs.model_source import ModelSource
 from counterseal.jobs.roots import publish_roots
+from counterseal.trust import atomic
+from counterseal.wire import limits
 
 if TYPE_CHECKING:
     import socket
@@ -53,7 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["ModelSource", "Plan", "check", "run_worker"]
 
 GROUP_SECONDS: Final = 0.05
-LEASE: Final = 256
+LEASE: Final = 256  # of quotas: requests at a time
+LEASE_SECONDS: Final = 1.5  # after which a node that is cut off allows nothing
 PUBLISH_SECONDS: Final = 1.0  # or sooner, if the charter says so
 
 
@@ -162,6 +165,7 @@ def build(
         vault,
         [chain.charter.id for chain in chains],
         narrower=narrower,
+        card=lambda: _own_card(by, home),
     )
 
     def announce() -> None:
@@ -187,7 +191,7 @@ def build(
         us=by.history.identity,
         vault=vault,
         shared=shared,
-        watch=state.watch(changed),
+        watch=state.watch(changed, lease_seconds=LEASE_SECONDS),
         clock=clock,
         sessions=Sessions(vault),
         registry=_registry(plan, vault),
@@ -227,6 +231,14 @@ def report(error: BaseException) -> None:
         sys.stderr.write(f"counterseal: error: {error.message}\n")
     else:
         traceback.print_exception(error)
+
+
+def _own_card(by: Identity, home: Home) -> bytes:
+    """As it stands now: a command may have replaced or revoked it."""
+    path = home.identity_folder(by.name) / "card.json"
+    if not path.exists():  # an identity in memory
+        return by.card().encode()
+    return atomic.read_bounded(path, limits.CARD_DOCUMENT_BYTES, what="card")
 
 
 def _taker(desk: Desk, observer: ThreadObserver) -> Callable[[str, str, Any], None]:

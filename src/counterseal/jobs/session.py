@@ -59,7 +59,15 @@ class CallBook:
         ]
 
     def drop(self, call: str) -> None:
+        """Of a call that was refused: the ledger will not have it."""
         self._store.delete(_CALL, f"{self._place}{call}")
+
+    def settle(self, call: Call) -> None:
+        """Forget it, unless more is known of it by now: its answer came in this moment."""
+        place = f"{self._place}{call.id}"
+        with self._store.exclusive():
+            if self._store.get(_CALL, place) == canonical.encode(call):
+                self._store.delete(_CALL, place)
 
 
 def where_of(url: str) -> tuple[Where, str | None]:
@@ -136,9 +144,15 @@ def _curl(opened: Opened, folder: Path) -> str:
 
 def read_session(folder: Path) -> Opened:
     """A session that was kept. Raises SessionExpired if its time is over."""
-    data = atomic.read_secret(
-        folder / SESSION, what="session", limit=limits.GATEWAY_STATEMENT_BYTES
-    )
+    try:
+        data = atomic.read_secret(
+            folder / SESSION, what="session", limit=limits.GATEWAY_STATEMENT_BYTES
+        )
+    except FileNotFoundError:
+        raise FormatError(
+            f"no session is open in {folder}",
+            hint="counterseal session open https://PARTNER@HOST:PORT --under CHARTER",
+        ) from None
     try:
         opened = msgspec.json.decode(data, type=Opened)
     except (msgspec.DecodeError, ValueError, UnicodeError):

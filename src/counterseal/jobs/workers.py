@@ -2,7 +2,7 @@
 
 Workers are forked before anything else was begun: each loads the identity and the models for
 itself. One that dies is replaced, a little later each time; one that cannot even start ends
-the whole gateway, with its reason.
+the whole gateway, with its reason. Should the parent be killed, its workers end in order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -55,6 +56,7 @@ class _Crew:
     ending: bool = False
     told: bool = False
     waker: tuple[int, int] = field(default_factory=os.pipe)
+    life: tuple[int, int] = field(default_factory=os.pipe)  # its second end is the parent's alone
 
     def start(self, worker: _Worker) -> None:
         reading, writing = os.pipe()
@@ -62,7 +64,8 @@ class _Crew:
         process = os.fork()
         if process == 0:
             os.close(reading)
-            os._exit(_in_worker(self.work, worker.number, writing))
+            os.close(self.life[1])
+            os._exit(_in_worker(self.work, worker.number, writing, self.life[0]))
         os.close(writing)
         os.set_blocking(reading, False)
         worker.process, worker.pipe = process, reading
@@ -86,7 +89,7 @@ class _Crew:
         worker.pipe = worker.process = -1
         if self.ending:
             return
-        if worker.said or not self.told:
+        if not self.told or (worker.said and not worker.ready):
             self.end(signal.SIGTERM)
             raise _reason(worker)
         if time.monotonic() - worker.begun > _STEADY_SECONDS:
@@ -94,7 +97,7 @@ class _Crew:
         pause = _PAUSES[min(worker.falls, len(_PAUSES) - 1)]
         worker.falls += 1
         worker.again = time.monotonic() + pause
-        how = os.waitstatus_to_exitcode(status)
+        how = _reason(worker).message if worker.said else os.waitstatus_to_exitcode(status)
         self.say(f"worker {worker.number} ended ({how}); another one starts in {pause} s")
 
     def end(self, number: int) -> None:
@@ -151,14 +154,15 @@ def run_workers(
         crew.end(signal.SIGTERM)
         for number, handler in before.items():
             signal.signal(number, handler)
-        for end in crew.waker:
+        for end in (*crew.waker, *crew.life):
             os.close(end)
 
 
-def _in_worker(work: Work, number: int, writing: int) -> int:
+def _in_worker(work: Work, number: int, writing: int, life: int) -> int:
     """The life of a worker; its exit code."""
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, _leave)  # through every `finally`: leases go back
+    threading.Thread(target=_follow, args=(life,), name="parent", daemon=True).start()
     try:
         work(number, lambda: _tell(writing, _READY))
     except SystemExit:
@@ -172,6 +176,12 @@ def _in_worker(work: Work, number: int, writing: int) -> int:
         _tell(writing, msgspec.json.encode(said))
         return 1
     return 0
+
+
+def _follow(life: int) -> None:
+    """End when the parent is gone: nobody would end us otherwise, and the address is taken."""
+    os.read(life, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -183,6 +183,11 @@ class Ledger:
     def size(self) -> int:
         return self._log.size
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still takes notes. Not after a write failed: it has to be opened again."""
+        return self._log.alive and (self._pulse is None or self._pulse.alive)
+
     def record(self, record: Record) -> Receipt:
         """Write a record down; it is durable when this returns."""
         return self.record_all([record])[0]

@@ -94,6 +94,11 @@ class Log:
         return self._edge.size
 
     @property
+    def alive(self) -> bool:
+        """Whether it takes entries: not after a write failed, nor when it is closed."""
+        return self._ended is None
+
+    @property
     def empty(self) -> bool:
         """Whether nothing was ever published."""
         return self.seen is None

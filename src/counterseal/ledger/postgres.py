@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -84,6 +85,16 @@ def _proof_of(given: dict[str, str]) -> dict[str, str]:
     return {"sslmode": "verify-full"} | ({} if roots else {"sslrootcert": "system"})
 
 
+def abort(connection: Any) -> None:
+    """End what a thread waits for on a connection, from another thread."""
+    gone = OSError, ValueError, require("psycopg", extra="postgres").Error
+    with (
+        contextlib.suppress(*gone),
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
+
+
 class Database:
     """One connection of this process; threads take turns."""
 
@@ -94,6 +105,7 @@ class Database:
         self._guard = threading.RLock()
         self._within = False
         self.keep = False  # whether a lost connection stays lost: it held a lock
+        self._cut = False
         self._connection = self.connect()
 
     def connect(self) -> Any:
@@ -146,6 +158,17 @@ class Database:
             finally:
                 self._within = False
 
+    def cut(self) -> None:
+        """From any thread: whoever waits for the server gets an error now, and until `resume`.
+
+        A server that neither answers nor goes away would else be waited for without end.
+        """
+        self._cut = True
+        abort(self._connection)
+
+    def resume(self) -> None:
+        self._cut = False
+
     def drop(self) -> None:
         """Lose this connection, and what it holds."""
         with self._guard:
@@ -173,10 +196,12 @@ class Database:
 
     def _first(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         """What nothing was done before: the connection may have been lost since."""
+        if self._cut:
+            raise self._psycopg.OperationalError("it does not answer")
         try:
             return self._connection.execute(statement, parameters)
         except self._psycopg.OperationalError:
-            if self._within or self.keep or not self._connection.closed:
+            if self._within or self.keep or self._cut or not self._connection.closed:
                 raise
         self._connection = self.connect()
         return self._connection.execute(statement, parameters)

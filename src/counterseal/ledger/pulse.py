@@ -45,9 +45,13 @@ class Pulse:
         except CountersealError as error:
             self._error = error
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def check(self) -> None:
         """Nothing is noted that nobody would write."""
-        if not self._thread.is_alive():
+        if not self.alive:
             raise CountersealError(
                 "the ledger takes no more notes: its thread has ended", hint="open it again"
             ) from self._error

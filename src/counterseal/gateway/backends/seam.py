@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from counterseal.gateway.tensors import Spec
 
-__all__ = ["ChatModel", "Completion", "Piece", "Predictor", "Prompt", "TextModel"]
+__all__ = [
+    "ChatModel",
+    "Completion",
+    "PartialPredictor",
+    "Piece",
+    "Predictor",
+    "Prompt",
+    "TextModel",
+]
 
 
 @runtime_checkable
@@ -33,6 +41,15 @@ class Predictor(Protocol):
 
     def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Answer with every output. Raises FormatError if the model does not take the input."""
+        ...
+
+
+@runtime_checkable
+class PartialPredictor(Protocol):
+    """One that can leave out what nobody asked for."""
+
+    def predict_some(self, inputs: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+        """Answer with the outputs named."""
         ...
 
 

@@ -13,7 +13,7 @@ from counterseal.errors import FormatError
 from counterseal.gateway.tensors import Spec, datatype_of, numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["SklearnPredictor"]
 
@@ -43,14 +43,21 @@ class SklearnPredictor:
         )
 
     def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.predict_some(inputs, ())
+
+    def predict_some(self, inputs: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+        """None named: all. Labels and probabilities are two runs of an estimator."""
         try:
-            return self._answer(inputs["X"])
+            return self._answer(inputs["X"], wanted)
         except _BROKEN as error:
             raise FormatError("the model cannot answer this input") from error
 
-    def _answer(self, rows: Any) -> dict[str, Any]:
-        answer = {self._first: _plain(self._estimator.predict(rows))}
-        if hasattr(self._estimator, "predict_proba"):
+    def _answer(self, rows: Any, wanted: Collection[str] = ()) -> dict[str, Any]:
+        answer = {}
+        if not wanted or self._first in wanted:
+            answer[self._first] = _plain(self._estimator.predict(rows))
+        scored = not wanted or "probabilities" in wanted
+        if scored and hasattr(self._estimator, "predict_proba"):
             scores = self._estimator.predict_proba(rows)
             if not isinstance(scores, list):  # several targets at once have one array each
                 answer["probabilities"] = scores.astype("f8", copy=False)

@@ -37,6 +37,7 @@ __all__ = ["Answered", "Memory", "Model", "NoMemory", "Session", "Usage"]
 RETRY_SECONDS: Final = 5.0  # the longest wait that is worth it
 SECONDS: Final = 60.0
 _LENGTH: Final = "inference-header-content-length"
+_TAKEN: Final = 409  # sent again after a lost connection: the first one was taken
 _KEY: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -183,7 +184,8 @@ class Session:
             if reply.status == 200:
                 self._memory.keep(_answered(made, reply, body))
                 return reply, record.hex()
-            self._memory.drop(made.id)
+            if reply.status < 500 and reply.status != _TAKEN:  # else the ledger may have it
+                self._memory.drop(made.id)
             wait = _wait_of(reply)
             if last or wait is None:
                 break

@@ -2,7 +2,8 @@
 
 uvicorn shows neither (0.54): its protocol is extended here. Rules, before anything is parsed
 further: at most so many headers and bytes of them, a whole request within so many seconds;
-no other protocol is switched to.
+no other protocol is switched to. A connection that we close is gone soon: TLS would wait half
+a minute for a client that does not say goodbye, and so would the end of the gateway.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["CERTIFICATE", "GatewayProtocol"]
 
 CERTIFICATE: Final = "counterseal.certificate"  # in the scope's extensions: SHA-256 of it, hex
 REQUEST_SECONDS: Final = 60
+GOODBYE_SECONDS: Final = 1
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -66,6 +68,18 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._end_timer()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._part()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._part()
+
+    def _part(self) -> None:
+        if self.transport.is_closing():
+            self.loop.call_later(GOODBYE_SECONDS, self.transport.abort)
 
     def _should_upgrade(self) -> bool:
         return False
