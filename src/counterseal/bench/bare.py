@@ -63,6 +63,7 @@ def main(folder: Path, port: int, threads: int, models: list[str]) -> None:
     applications = require("starlette.applications", extra="serve")
     routing = require("starlette.routing", extra="serve")
     from counterseal.gateway.http.protocol import GatewayProtocol
+    from counterseal.gateway.http.server import settle_memory
     from counterseal.gateway.http.tls import server_context
 
     offers = {}
@@ -93,6 +94,7 @@ def main(folder: Path, port: int, threads: int, models: list[str]) -> None:
     config.ssl = server_context(authority, ["localhost"], at=at)
     with socket.create_server(("127.0.0.1", port), backlog=1024) as sock:
         print("serving;", flush=True)
+        settle_memory()
         uvicorn.Server(config).run(sockets=[sock])
 
 

@@ -203,9 +203,10 @@ class Stage:
         return self._stack.enter_context(found)
 
     def texts(self, server: Server, model: str) -> tuple[str, ...]:
-        if server.name != PEER:
+        """Of the estimator everybody is asked for labels, by what each calls them."""
+        if server.name != PEER and model != "estimator":
             return self.bodies[model]
-        outputs = [{"name": "predict"}, {"name": "predict_proba"}]  # ours answers both unasked
+        outputs = [{"name": "predict" if server.name == PEER else "label"}]
         return tuple(
             json.dumps({**json.loads(one), "outputs": outputs}) for one in self.bodies[model]
         )
