@@ -89,6 +89,7 @@ def open_(
                     hint=f"--purpose, one of {', '.join(agreed.purpose.allowed)}",
                 )
             (purpose,) = agreed.purpose.allowed
+    session.check_place(output)
     identity = settings().identity(as_name, passphrase_file)
     opened = session.open_at(
         url,
@@ -121,15 +122,13 @@ def show(folder: Path) -> None:
 @session_option
 def close(folder: Path) -> None:
     """End the session at the gateway, and delete its folder."""
-    import shutil
-
     from counterseal.gateway.client.calling import Session
-    from counterseal.jobs.session import read_session
+    from counterseal.jobs.session import forget, read_session
 
     opened = read_session(folder)
     with Session(opened) as session:
         session.end()
-    shutil.rmtree(folder)
+    forget(folder)
     emit({"closed": opened.grant.session}, "closed")
 
 

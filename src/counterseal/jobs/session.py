@@ -9,7 +9,8 @@ The folder is as good as the session: whoever has it may call until the session 
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -35,9 +36,21 @@ if TYPE_CHECKING:
     from counterseal.trust.partner import PartnerBook
     from counterseal.trust.store import Store
 
-__all__ = ["CallBook", "connect", "keep", "open_at", "read_session", "where_of"]
+__all__ = [
+    "CallBook",
+    "check_place",
+    "connect",
+    "forget",
+    "keep",
+    "open_at",
+    "read_session",
+    "where_of",
+]
 
 SESSION: Final = "session.json"
+_FILES: Final = frozenset(
+    {SESSION, "key.pem", "certificate.pem", "authority.pem", "token", "curl.conf"}
+)
 _CALL: Final = "call"
 _PORT: Final = 8443
 
@@ -113,10 +126,10 @@ def open_at(
 def keep(opened: Opened, folder: Path) -> None:
     """Write the session as a folder that appears whole, and that only its owner can read.
 
-    A session that was kept there before is replaced; anything else is not.
+    A session that was kept there before is replaced; anything else is not (`check_place`).
     """
-    if (folder / SESSION).is_file():
-        shutil.rmtree(folder)
+    check_place(folder)
+    forget(folder)
     with whole_folder(folder) as place:
         place.chmod(0o700)
         (place / "key.pem").write_bytes(opened.key)
@@ -129,8 +142,30 @@ def keep(opened: Opened, folder: Path) -> None:
             (place / private).chmod(0o600)
 
 
+def check_place(folder: Path) -> None:
+    """Raise FileExistsError for a place that has something else than a session."""
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir() or _names(folder) - _FILES:
+        raise FileExistsError(17, "there is something that is no session", str(folder))
+
+
+def forget(folder: Path) -> None:
+    """Delete a session that was kept, and nothing else that may be there."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for name in _names(folder) & _FILES:
+        (folder / name).unlink()
+    with contextlib.suppress(OSError):  # somebody put something beside it
+        folder.rmdir()
+
+
+def _names(folder: Path) -> set[str]:
+    return {one.name for one in folder.iterdir()}
+
+
 def _curl(opened: Opened, folder: Path) -> str:
-    where = folder.absolute()
+    where = str(folder.absolute()).replace("\\", "\\\\").replace('"', '\\"')
     lines = [
         f'cert = "{where}/certificate.pem"',
         f'key = "{where}/key.pem"',

@@ -167,3 +167,32 @@ def test_calls_are_of_one_charter(book):
     other = CallBook(book._store, "22" * 32, "c1" * 16)
     other.keep(a_call())
     assert book.all() == []
+
+
+def test_a_folder_with_anything_else_in_it_is_no_place_for_a_session(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / sessions.SESSION).write_text("{}")
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError):
+        sessions.check_place(mine)
+    sessions.forget(mine)
+    assert [one.name for one in mine.iterdir()] == ["thesis.tex"]
+
+
+def test_a_link_is_no_place_for_a_session(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(FileExistsError):
+        sessions.check_place(tmp_path / "link")
+
+
+def test_a_session_that_was_kept_is_replaced_and_forgotten(tmp_path):
+    folder = tmp_path / "session"
+    folder.mkdir()
+    for name in (sessions.SESSION, "key.pem", "token"):
+        (folder / name).write_text("old")
+    sessions.check_place(folder)
+    sessions.forget(folder)
+    assert not folder.exists()
+    sessions.check_place(folder)
