@@ -67,7 +67,9 @@ class Agreements(Protocol):
 
 
 class Observer(Protocol):
-    """Where detectors look at what was answered; never waits."""
+    """Where detectors look at what was answered; never waits. `dropped`: what it could not take."""
+
+    dropped: int
 
     def observe(self, served: Served, offer: Offer, rows: Any) -> None: ...
 
@@ -129,6 +131,7 @@ class Desk:
 
     def poll(self) -> None:
         """Once in a while, for changes that nobody announced."""
+        self.metrics.dropped = self.observer.dropped
         if self.agreements.changed() or not all(
             one.ledger.alive for one in tuple(self.served.values())
         ):

@@ -4,6 +4,7 @@
     counterseal_request_seconds{charter}                     a histogram
     counterseal_refusals_total{policy}                       where the charter said no
     counterseal_shadow_total{model, version, same}           what a shadow said, compared
+    counterseal_rows_dropped_total                           requests that no detector looked at
 
 Counting is a dict and an addition. With several workers each writes its counts to a file of
 its own every second, and any of them shows the sum.
@@ -46,6 +47,7 @@ class _Counts(msgspec.Struct):
     refusals: dict[str, int]
     shadows: dict[str, int]
     seconds: dict[str, tuple[list[int], float]]
+    dropped: int
 
 
 class Metrics:
@@ -58,6 +60,7 @@ class Metrics:
         self._shadows: Counter[Labels] = Counter()
         self._seconds: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
+        self.dropped = 0  # as the observer counts it
 
     def answered(
         self, served: Served, offer: Offer | None, refused: Refusal | None, nanoseconds: int
@@ -101,6 +104,7 @@ class Metrics:
             refusals=_named(self._refusals),
             shadows=_named(self._shadows),
             seconds={key: (value, self._sums[key]) for key, value in self._seconds.items()},
+            dropped=self.dropped,
         )
 
     def _all(self) -> Iterator[_Counts]:
@@ -135,6 +139,11 @@ class _Collector:
             for key, value in sorted(found.items()):
                 family.add_metric(key.split("\t"), value)
             yield family
+        yield core.CounterMetricFamily(
+            "counterseal_rows_dropped",
+            "Requests whose rows no detector looked at",
+            value=counts.dropped,
+        )
         family = core.HistogramMetricFamily(
             "counterseal_request_seconds", "From arrival to answer", labels=("charter",)
         )
@@ -156,8 +165,9 @@ def _named(counts: Counter[Labels]) -> dict[str, int]:
 
 
 def _sum(found: Iterable[_Counts]) -> _Counts:
-    total = _Counts({}, {}, {}, {})
+    total = _Counts({}, {}, {}, {}, 0)
     for counts in found:
+        total.dropped += counts.dropped
         for mine, theirs in (
             (total.requests, counts.requests),
             (total.refusals, counts.refusals),

@@ -194,7 +194,7 @@ class Pipeline:
         elif not case.written:
             self._settle(case, work.amounts)
             case.written = True
-            case.served.ledger.note(self._record(case, "call", bytes(sent)))
+            self._desk.note(case.served, self._record(case, "call", bytes(sent)))
 
     def _admit(self, case: _Case) -> None:
         """Rate, record, concurrency, quota: in this order. What is refused early costs nothing,

@@ -69,3 +69,10 @@ def test_counts_are_nobody_elses(tmp_path):
     metrics = Metrics(tmp_path, 0)
     metrics.leave()
     assert (tmp_path / "0.json").stat().st_mode & 0o077 == 0
+
+
+def test_what_no_detector_looked_at_is_shown_for_all_workers(tmp_path):
+    first, second = Metrics(tmp_path, 0), Metrics(tmp_path, 1)
+    first.dropped, second.dropped = 2, 3
+    second.leave()
+    assert "counterseal_rows_dropped_total 5.0" in lines(first)
